@@ -1,7 +1,7 @@
-// The files of an image archive, by name: out of a tar (maybe compressed) or out of a directory.
+// The files of an image archive, by name: from a tar (optionally compressed) or from a directory.
 //
-// Bounds: what a compressed archive may inflate to (`inflatedLimit`), in the thread pool and straight to disk; the tar's
-// own are in tar-index.ts. Of a directory only regular files below it are opened, through no link.
+// Bounds: the size a compressed archive may inflate to (`inflatedLimit`), in the thread pool and straight to disk; the
+// tar's own bounds are in tar-index.ts. In a directory, only regular files below it are opened, and no links followed.
 
 import { closeSync, constants, createWriteStream } from "node:fs";
 import { type FileHandle, open } from "node:fs/promises";
@@ -18,27 +18,27 @@ import type { Digest } from "./types.ts";
 export interface ArchiveFiles {
   /** Bytes, or undefined when there is no such regular file. */
   size(name: string): Promise<number | undefined>;
-  /** The content from `start` to before `end`, streamed. Ask only for files that `size` knows. */
+  /** Streams the content from `start` up to, but not including, `end`. Only for files that `size` knows. */
   stream(name: string, start: number, end: number): Promise<Readable>;
-  /** Of the first `size` bytes. Ask only for files that `size` knows. */
+  /** Digest of the first `size` bytes. Only for files that `size` knows. */
   digest(name: string, size: number, signal: AbortSignal): Promise<Digest>;
   close(): Promise<void>;
 }
 
-/** Bytes that an archive may inflate to. */
+/** Bytes an archive may inflate to. */
 const inflatedLimit = 256 * 1024 ** 3;
 const chunkSize = 256 * 1024;
 
-/** Bytes of a file's start that `compressionOf` looks at. */
+/** Bytes at the start of a file that `compressionOf` inspects. */
 export const magicLength = 4;
 
-/** By a file's first bytes: gzip's (RFC 1952) or zstd's (RFC 8878); undefined for anything else. */
+/** Detected from the magic number of gzip (RFC 1952) or zstd (RFC 8878); undefined for anything else. */
 export function compressionOf(start: Buffer): "gzip" | "zstd" | undefined {
   if (start.length >= 2 && start.readUInt16BE() === 0x1f8b) return "gzip";
   return start.length >= 4 && start.readUInt32LE() === 0xfd2fb528 ? "zstd" : undefined;
 }
 
-/** Opens an archive. A compressed one is inflated into `scratch` first, since it cannot be read out of order. */
+/** Opens an archive. A compressed archive is inflated into `scratch` first, because it has no random access. */
 export async function openArchive(
   file: string,
   scratch: string,
@@ -47,16 +47,16 @@ export async function openArchive(
 ): Promise<ArchiveFiles> {
   const refuse = (problem: string, cause?: unknown) => imageErrors.badArchive({ file, problem }, cause);
   try {
-    // A FIFO must not hold us.
+    // Opening a FIFO must not block.
     const handle = await open(file, constants.O_RDONLY | constants.O_NONBLOCK);
-    return await closedUnlessTaken(handle, async () => {
+    return await closeOnFailure(handle, async () => {
       const info = await handle.stat();
       if (info.isDirectory()) return new DirectoryFiles(file, handle, host);
       if (!info.isFile()) throw refuse("it is neither a file nor a directory");
       const inflater = await inflaterFor(handle);
       if (inflater === undefined) return new TarFiles(handle, await indexTar(handle, signal));
       const inflated = await open(await inflate(handle, inflater, file, path.join(scratch, "archive.tar"), signal));
-      const files = await closedUnlessTaken(
+      const files = await closeOnFailure(
         inflated,
         async () => new TarFiles(inflated, await indexTar(inflated, signal)),
       );
@@ -65,14 +65,14 @@ export async function openArchive(
     });
   } catch (error) {
     signal.throwIfAborted();
-    if (error instanceof MalformedTar) throw refuse(`it is not a whole tar file: ${error.message}`, error);
+    if (error instanceof MalformedTar) throw refuse(`it is not a valid tar file: ${error.message}`, error);
     if (error instanceof KeelsonError) throw error;
     if (error instanceof Error && "code" in error) throw refuse(error.message, error);
     throw error;
   }
 }
 
-async function closedUnlessTaken(handle: FileHandle, take: () => Promise<ArchiveFiles>): Promise<ArchiveFiles> {
+async function closeOnFailure(handle: FileHandle, take: () => Promise<ArchiveFiles>): Promise<ArchiveFiles> {
   try {
     return await take();
   } catch (error) {
@@ -108,7 +108,7 @@ class TarFiles implements ArchiveFiles {
     return this.#handle.close();
   }
 
-  /** docker save links equal layers to one another: one step inside the archive is followed. */
+  /** `docker save` links equal layers to one another, so one link within the archive is followed. */
   #file(name: string): TarFile | undefined {
     const found = this.#members.get(name);
     const member = found?.kind === "link" ? this.#members.get(found.target) : found;
@@ -116,7 +116,7 @@ class TarFiles implements ArchiveFiles {
   }
 }
 
-/** A layout that somebody else wrote must neither lead us to other files of this machine nor block us. */
+/** An untrusted layout must neither lead to files outside it nor block the reader. */
 class DirectoryFiles implements ArchiveFiles {
   readonly #path: string;
   readonly #handle: FileHandle;
@@ -146,7 +146,7 @@ class DirectoryFiles implements ArchiveFiles {
     return this.#handle.close();
   }
 
-  /** Opens the file when it is read, so that a stream that nobody begins leaves nothing open. */
+  /** Opens the file on the first read, so that a stream that is never read leaves nothing open. */
   async *#pieces(name: string, start: number, end: number): AsyncGenerator<Buffer> {
     await using file = await this.#found(name);
     yield* pieces(file, start, end);
@@ -154,7 +154,7 @@ class DirectoryFiles implements ArchiveFiles {
 
   async #found(name: string): Promise<FileHandle> {
     const file = await this.#open(name);
-    if (file === undefined) throw imageErrors.badArchive({ file: this.#path, problem: `its file "${name}" went away` });
+    if (file === undefined) throw imageErrors.badArchive({ file: this.#path, problem: `its file "${name}" vanished` });
     return file;
   }
 
@@ -169,7 +169,7 @@ class DirectoryFiles implements ArchiveFiles {
   }
 }
 
-/** The bytes from `start` to before `end`, or to the file's end. The handle stays open, whatever becomes of the stream. */
+/** The bytes from `start` up to `end` (exclusive) or the end of the file. The handle stays open in any case. */
 async function* pieces(handle: FileHandle, start: number, end: number): AsyncGenerator<Buffer> {
   for (let at = start; at < end; ) {
     const length = Math.min(chunkSize, end - at);

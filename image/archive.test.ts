@@ -1,4 +1,4 @@
-// Archives of all makers, good and hostile, into a real store.
+// Loads archives from various tools, valid and hostile, into a real store.
 
 import { execFile } from "node:child_process";
 import { createWriteStream } from "node:fs";
@@ -97,7 +97,7 @@ describe("loads", () => {
 
   test("an OCI layout in a tar", async () => expectLoaded(await writeTar(ociEntries(named)), ["reg.io/app:1"]));
 
-  test("one compressed by zstd", async () => {
+  test("one compressed with zstd", async () => {
     const file = path.join(directory, "archive.tar.zst");
     await writeFile(file, zstdCompressSync(makeTar(ociEntries(named))));
     expect((await it.store.load(file, never)).map(({ tags }) => tags)).toEqual([["reg.io/app:1"]]);
@@ -136,7 +136,7 @@ describe("loads", () => {
     await expectLoaded(layout, ["reg.io/app:1"]);
   });
 
-  test("what another store of ours holds", async () => {
+  test("the layout of another store", async () => {
     await it.store.load(await writeTar(ociEntries(named)), never);
     const other = await openTestStore();
     expect(await other.store.load(it.root, never)).toMatchObject([{ id: image.id, tags: ["reg.io/app:1"] }]);
@@ -200,7 +200,7 @@ describe("loads", () => {
     ]);
   });
 
-  test("a layer of no bytes", async () => {
+  test("an empty layer", async () => {
     const empty = makeLayer(Buffer.alloc(0), "none");
     const saved = makeImage({ layers: [base, empty] });
     const docker = [{ Config: "config.json", RepoTags: ["app:1"], Layers: ["a/layer.tar", "b/layer.tar"] }];
@@ -250,11 +250,7 @@ describe("refuses", () => {
       ],
       { name: "digestMismatch" },
     ],
-    [
-      "a name that is none",
-      ociEntries([{ image, annotations: { [refName]: "../../x:y" } }]),
-      { code: "InvalidArgument" },
-    ],
+    ["an invalid name", ociEntries([{ image, annotations: { [refName]: "../../x:y" } }]), { code: "InvalidArgument" }],
     [
       "docker save without its config",
       [{ name: "manifest.json", content: '[{"Config":"../../etc/passwd","Layers":[]}]' }],
@@ -263,7 +259,7 @@ describe("refuses", () => {
     ["docker save that is a list of texts", [{ name: "manifest.json", content: '["x"]' }], { name: "malformed" }],
   ])("%s", async (_name, entries, error) => expectCleanFailure(await writeTar(entries), error));
 
-  test("a FIFO that nobody writes to, at once", async () => {
+  test("a FIFO without a writer, immediately", async () => {
     const fifo = path.join(directory, "fifo");
     await run("mkfifo", [fifo]);
     await expect(it.store.load(fifo, never)).rejects.toThrow("it is neither a file nor a directory");
@@ -280,12 +276,12 @@ describe("refuses", () => {
     );
   });
 
-  test("what is not there, no archive, or cut off", async () => {
+  test("a missing file, a file that is not an archive, and a truncated one", async () => {
     await expectCleanFailure(path.join(directory, "missing"), { code: "InvalidArgument" });
     await expectCleanFailure("/dev/zero", {
       code: "InvalidArgument",
       message: expect.stringMatching(
-        /^The image archive \/dev\/zero cannot be loaded: it is neither .* directory\. Give/,
+        /^The image archive \/dev\/zero cannot be loaded: it is neither .* directory\. Provide/,
       ),
     });
     const text = path.join(directory, "text");
@@ -329,7 +325,7 @@ describe("refuses", () => {
   });
 
   test("gigabytes of zeros, in little memory", async () => {
-    // 1 GiB of one document, about 1 MB of gzip.
+    // One document of 1 GiB, about 1 MB gzipped.
     const size = 1024 ** 3;
     const header = makeTar([{ name: "index.json", content: "" }]).subarray(0, 512);
     header.write(size.toString(8).padStart(11, "0"), 124);
@@ -356,9 +352,9 @@ describe("refuses", () => {
 });
 
 test.each([
-  ["takes nothing", "exec sleep 1000000", "took nothing for 300000 ms"],
-  ["takes all, and does not end", "cat >/dev/null; exec sleep 1000000", "did not end within 600000 ms"],
-])("an unpacker that %s is given up some time", async (_, script, words) => {
+  ["accepts nothing", "exec sleep 1000000", "accepted no data for 300000 ms"],
+  ["accepts everything but does not exit", "cat >/dev/null; exec sleep 1000000", "did not exit within 600000 ms"],
+])("an unpacker that %s times out", async (_, script, words) => {
   const program = path.join(directory, "unpacker");
   await writeFile(program, `#!/bin/sh\n${script}\n`, { mode: 0o755 });
   const hanging = await openTestStore({ unpack: (options) => unpackLayer(program, options) });

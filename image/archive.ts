@@ -1,8 +1,8 @@
-// Images out of an archive: an OCI image layout (image-spec image-layout.md) or what `docker save` writes.
+// Images from an archive: an OCI image layout (image-spec image-layout.md) or the output of `docker save`.
 //
-// Bounds: images (`imageLimit`), names of each (`namesLimit`), layers of each (`layerLimit`), each document
-// (`documentLimit`) and all that are read before the first image is taken in (`documentsLimit`). A layer that many
-// images share is hashed once.
+// Bounds: images (`imageLimit`), names per image (`namesLimit`), layers per image (`layerLimit`), each document
+// (`documentLimit`) and all documents that are read before the first image is imported (`documentsLimit`). A layer that
+// several images share is hashed once.
 
 import type { Writable } from "node:stream";
 import { type JsonReader, MalformedJson, readJsonList } from "../native/index.ts";
@@ -35,7 +35,7 @@ const namesLimit = 1000;
 /** Bytes. */
 const documentsLimit = 64 * 1024 * 1024;
 
-/** Finds the archive's images. `file` is the archive's path for messages. Throws InvalidArgument. */
+/** Finds the archive's images. `file` is the archive's path, for messages. Throws InvalidArgument. */
 export async function archivedImages(
   files: ArchiveFiles,
   file: string,
@@ -43,7 +43,7 @@ export async function archivedImages(
   signal: AbortSignal,
 ): Promise<readonly FoundImage[]> {
   const reader = new ArchiveReader(files, file, platform, signal);
-  // Recent Docker versions write both; the OCI half is the one that keeps digests.
+  // Recent Docker versions write both; only the OCI part preserves digests.
   if ((await files.size("index.json")) !== undefined) return reader.ociImages();
   if ((await files.size("manifest.json")) !== undefined) return reader.dockerImages();
   throw imageErrors.badArchive({ file, problem: "it has neither index.json nor manifest.json" });
@@ -113,7 +113,7 @@ class ArchiveReader {
     return await search.find(document);
   }
 
-  /** docker save has no OCI manifest: one is written for it, over the config and layers as they are. */
+  /** `docker save` writes no OCI manifest, so one is generated for the config and layers as they are. */
   async #dockerImage(entry: JsonReader): Promise<FoundImage> {
     const configName = entry.string("Config") ?? "";
     const config = await this.#document(configName);
@@ -146,7 +146,7 @@ class ArchiveReader {
     const size = await this.#files.size(name);
     if (size === undefined) throw missing(this.#file, name);
     const compression = compressionOf(await firstBytes(this.#files, name, Math.min(size, magicLength)));
-    // Docker's own layers are plain tars, whose digest is the diff id; other tools compress them.
+    // Docker's own layers are plain tars, whose digest is the diff id; other tools may compress them.
     if (compression === undefined) return { mediaType: ociLayerType, digest: diffId, size };
     const digest = this.#digests.get(name) ?? (await this.#files.digest(name, size, this.#signal));
     this.#digests.set(name, digest);
@@ -162,16 +162,16 @@ class ArchiveReader {
   }
 
   #checkImages(count: number): void {
-    const problem = count === 0 ? "it holds no image" : `it holds more than ${imageLimit} images`;
+    const problem = count === 0 ? "it contains no image" : `it contains more than ${imageLimit} images`;
     if (count === 0 || count > imageLimit) throw imageErrors.badArchive({ file: this.#file, problem });
   }
 
   #checkNames(count: number): void {
-    const problem = `an image of it has more than ${namesLimit} names`;
+    const problem = `one of its images has more than ${namesLimit} names`;
     if (count > namesLimit) throw imageErrors.badArchive({ file: this.#file, problem });
   }
 
-  /** Before a document of so many bytes is read. */
+  /** Called before a document of `length` bytes is read. */
   #countDocument(length: number): void {
     this.#documentsLength += length;
     const object = `All manifests and configs of ${this.#file} together`;
@@ -184,7 +184,7 @@ class ArchiveSource implements ContentSource {
   readonly #file: string;
   readonly #members: ReadonlyMap<Digest, string>;
 
-  /** `members` names the files of blobs that do not lie where an OCI layout has them. */
+  /** `members` maps blobs to their files where these are not in the place that an OCI layout prescribes. */
   constructor(files: ArchiveFiles, file: string, members: ReadonlyMap<Digest, string>) {
     this.#files = files;
     this.#file = file;
@@ -220,7 +220,7 @@ class ArchiveSource implements ContentSource {
     return false;
   }
 
-  /** The blob's file, which has the descriptor's size. */
+  /** The name of the blob's file, which has the descriptor's size. */
   async #locate(descriptor: Descriptor): Promise<string> {
     const name = this.#members.get(descriptor.digest) ?? `blobs/sha256/${hexOf(descriptor.digest)}`;
     const size = await this.#files.size(name);
@@ -233,8 +233,8 @@ class ArchiveSource implements ContentSource {
 }
 
 /**
- * The name of an entry of index.json. By the spec the annotation may be a bare tag, which names no repository;
- * containerd and Docker put the whole name into an annotation of their own.
+ * The name of an entry of index.json. The spec allows a bare tag as the annotation, which names no repository;
+ * containerd and Docker put the full name into an annotation of their own.
  */
 function ociName(entry: IndexEntry): readonly string[] {
   const written = entry.annotations.get(nameAnnotation) ?? "";

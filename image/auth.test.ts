@@ -1,4 +1,4 @@
-// Credentials go where they belong, and nowhere else.
+// Credentials are sent only to the hosts that they are for.
 
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { credentialsFor, parseChallenges } from "./auth.ts";
@@ -27,7 +27,7 @@ test("reads challenges of all shapes", () => {
   ]);
 });
 
-test("takes the credentials that are meant for the registry", () => {
+test("selects the credentials for the registry", () => {
   expect(credentialsFor(undefined, "docker.io")).toBeUndefined();
   expect(credentialsFor(nobody, "docker.io")).toBeUndefined();
   const hub = { ...ann, serverAddress: "https://index.docker.io/v1/" };
@@ -58,7 +58,7 @@ describe("with a token service", () => {
     return registry;
   }
 
-  /** A registry that serves only with one of these tokens, and names the realm. */
+  /** A registry that requires one of these tokens, and names the realm. */
   function guarded(realm: () => string, tokens: ReadonlySet<string>): Interception {
     return (request, response) => {
       if (!request.url.startsWith("/v2/")) return false;
@@ -70,7 +70,7 @@ describe("with a token service", () => {
     };
   }
 
-  /** A token service that answers with a token and counts. */
+  /** A token service that returns a token and counts requests. */
   function tokenService(token: () => string): Promise<WrongRegistry> {
     return start((_request, response) => {
       response.writeHead(200, { "content-type": "application/json" }).end(JSON.stringify({ token: token() }));
@@ -100,7 +100,7 @@ describe("with a token service", () => {
     expect(service.requests[0]?.headers.authorization).toBeUndefined();
   });
 
-  test("fetches another token when the first one runs out", async () => {
+  test("fetches a new token when the first one expires", async () => {
     const tokens = new Set(["token-1"]);
     let fetched = 0;
     const service = await tokenService(() => `token-${++fetched}`);
@@ -125,7 +125,7 @@ describe("with a token service", () => {
     expect((await it.store.pull(`${registry.address}/team/app:1`, ann, never)).id).toBe(image.id);
   });
 
-  test("asks for each scope of a challenge, by GET one by one and by POST together", async () => {
+  test("requests each scope of a challenge: in one parameter each with GET, in a single one with POST", async () => {
     const service = await start((_request, response) => {
       response.writeHead(200).end(JSON.stringify({ token: "good" }));
       return true;
@@ -145,7 +145,7 @@ describe("with a token service", () => {
     expect(new URLSearchParams(posted?.body).getAll("scope")).toEqual([scopes.join(" ")]);
   });
 
-  test("asks for its own repository where a challenge names none, or an empty scope", async () => {
+  test("requests its own repository when a challenge has no scope or an empty one", async () => {
     const service = await start((_request, response) => {
       response.writeHead(200).end(JSON.stringify({ token: "good" }));
       return true;
@@ -175,7 +175,7 @@ describe("with a token service", () => {
     expect(service.requests[0]?.headers.authorization).toBeUndefined();
   });
 
-  test("uses a registry token as it is, and takes no for an answer", async () => {
+  test("uses a registry token as is, and does not retry when it is rejected", async () => {
     const registry = await start(guarded(() => "http://127.0.0.1:1/", new Set(["mine"])));
     const name = `${registry.address}/team/app:1`;
     await it.store.pull(name, { ...nobody, registryToken: "mine" }, never);
@@ -216,7 +216,7 @@ describe("with a token service", () => {
     expect(asked).toBe(2);
   });
 
-  test("a token service in trouble for good says nothing against the credentials", async () => {
+  test("a permanently failing token service is not reported as wrong credentials", async () => {
     const service = await start((_request, response) => {
       response.writeHead(503, { "retry-after": "0" }).end();
       return true;
@@ -243,7 +243,7 @@ describe("with a token service", () => {
     expect(service.requests).toHaveLength(1);
   });
 
-  test("a token service may redirect within its origin, and no credential leaves that", async () => {
+  test("a token service may redirect within its origin, and no credential leaves it", async () => {
     const thief = await tokenService(() => "good");
     let target = "/moved";
     const service = await start((request, response) => {
@@ -293,7 +293,7 @@ describe("with a token service", () => {
     expect(thief.requests.length).toBeLessThan(5);
   });
 
-  test("a registry that redirects everything to one with tokens for anybody serves what that has", async () => {
+  test("content of a registry with anonymous tokens is pulled through a redirect", async () => {
     const service = await tokenService(() => "anybody's");
     const behind = await start(guarded(() => `http://${service.address}/token`, new Set(["anybody's"])));
     const front = await start((request, response) => {
@@ -311,7 +311,7 @@ describe("with a token service", () => {
     for (const { headers } of front.requests) expect(headers.authorization).toBeUndefined();
   });
 
-  test("one behind a redirect that takes none of its own tokens is asked twice", async () => {
+  test("a redirect target that rejects its own tokens is tried twice", async () => {
     let given = 0;
     const service = await tokenService(() => `token-${++given}`);
     const behind = await start(guarded(() => `http://${service.address}/token`, new Set()));
@@ -325,7 +325,7 @@ describe("with a token service", () => {
     expect(behind.requests).toHaveLength(2);
   });
 
-  test("content behind a redirect is taken, without credentials", async () => {
+  test("content behind a redirect is fetched, without credentials", async () => {
     const storage = await start(() => false);
     const registry = await start((request, response) => {
       if (request.headers.authorization !== annsHeader) {
@@ -341,7 +341,7 @@ describe("with a token service", () => {
     for (const request of storage.requests) expect(request.headers.authorization).toBeUndefined();
   });
 
-  test("redirects have an end", async () => {
+  test("the number of redirects is limited", async () => {
     const registry = await start((request, response) => {
       response.writeHead(302, { location: request.url }).end();
       return true;

@@ -1,8 +1,8 @@
-// Who we are towards a registry: basic credentials and bearer tokens
+// Authentication to a registry: basic credentials and bearer tokens
 // (distribution's "Token Authentication Specification" and RFC 7235).
 //
-// Bounds: challenge headers (`challengeLimit`; Node takes 16 KiB of all headers), read in linear time; a token's
-// answer (`tokenAnswerLimit`), redirects to it (`redirectLimit`).
+// Bounds: challenge headers (`challengeLimit`; Node accepts 16 KiB for all headers), parsed in linear time; a token
+// response (`tokenAnswerLimit`) and the redirects to it (`redirectLimit`).
 
 import { MalformedJson, readJsonObject } from "../native/index.ts";
 import { imageErrors } from "./errors.ts";
@@ -21,22 +21,22 @@ import type { RegistryAuth } from "./types.ts";
 
 export type Credentials =
   | { readonly kind: "password"; readonly username: string; readonly password: string }
-  /** An OAuth2 refresh token, to be exchanged at the token service. */
+  /** An OAuth2 refresh token, which is exchanged at the token service. */
   | { readonly kind: "identity-token"; readonly token: string }
-  /** A bearer token to be used as it is. */
+  /** A bearer token that is used as is. */
   | { readonly kind: "registry-token"; readonly token: string };
 
 /** Characters of one WWW-Authenticate header. */
 const challengeLimit = 8 * 1024;
-/** A token answer is small; more is an attack. */
+/** Bytes. A token response is small; a larger one is an attack. */
 const tokenAnswerLimit = 128 * 1024;
 const redirectLimit = 5;
-/** What a token service says of credentials that it does not take. */
+/** Statuses of a token service that rejects the credentials. */
 const noToken: ReadonlySet<number> = new Set([400, 401, 403]);
 
-/** The token service is in trouble, which says nothing about the credentials. */
+/** The token service failed for a reason other than the credentials. */
 export class TokenServiceTrouble extends ConnectionError {
-  /** Milliseconds for which it wants to be left alone. */
+  /** Milliseconds to wait by its Retry-After. */
   readonly askedMs: number;
 
   constructor(message: string, askedMs: number) {
@@ -48,12 +48,12 @@ export class TokenServiceTrouble extends ConnectionError {
 interface TokenRequest {
   readonly realm: URL;
   readonly headers: HttpRequest["headers"];
-  /** Posted; without it, a GET. */
+  /** Body of a POST; a GET when absent. */
   readonly body?: string;
   readonly signal: AbortSignal;
 }
 
-/** The credentials of a pull request that are meant for `registry`; undefined is anonymous. */
+/** The credentials of a pull request that apply to `registry`; undefined for an anonymous pull. */
 export function credentialsFor(auth: RegistryAuth | undefined, registry: string): Credentials | undefined {
   if (auth === undefined) return undefined;
   if (auth.serverAddress !== "" && hostOf(auth.serverAddress) !== hostOf(registry)) return undefined;
@@ -68,7 +68,7 @@ export function credentialsFor(auth: RegistryAuth | undefined, registry: string)
   return { kind: "password", username: text.slice(0, colon), password: text.slice(colon + 1).replace(/\0+$/, "") };
 }
 
-/** Answers the challenges of one endpoint for one repository, and remembers the answer. */
+/** Answers the authentication challenges of one endpoint for one repository, and caches the answer. */
 export class Authorizer {
   readonly #endpoint: Endpoint;
   readonly #credentials: Credentials | undefined;
@@ -77,7 +77,7 @@ export class Authorizer {
   #header: string | undefined;
   #asking: Promise<string | undefined> | undefined;
 
-  /** Credentials go to a registry's own server only; a mirror has its own in hosts.toml (`header`). */
+  /** Credentials are sent only to the registry's own server; a mirror has its own in hosts.toml (`header`). */
   constructor(
     endpoint: Endpoint,
     credentials: Credentials | undefined,
@@ -91,14 +91,14 @@ export class Authorizer {
     if (this.#credentials?.kind === "registry-token") this.#header = `Bearer ${this.#credentials.token}`;
   }
 
-  /** The Authorization header to send, if any yet. */
+  /** The Authorization header to send, if there is one yet. */
   get header(): string | undefined {
     return this.#header;
   }
 
   /**
-   * Takes a 401 that came upon `sent` and finds a better answer. False: there is none. Requests that are refused
-   * at once share one token.
+   * Handles a 401 to a request that was sent with the header `sent`; false when there is no better header to send.
+   * Requests that are refused concurrently share one token request.
    */
   async answer(response: HttpResponse, sent: string | undefined, signal: AbortSignal): Promise<boolean> {
     if (this.#header !== sent) return this.#header !== undefined;
@@ -130,7 +130,7 @@ export class Authorizer {
     const service = challenge.parameters.get("service");
     const fields = new URLSearchParams(service === undefined ? {} : { service });
     const scope = challenge.parameters.get("scope") || `repository:${this.#repository}:pull`;
-    // A mirror's credentials are among its headers.
+    // A mirror's credentials are part of its configured headers.
     const headers = new Map<string, string | readonly string[]>([
       ["accept", "application/json"],
       ["user-agent", "keelson"],
@@ -150,7 +150,7 @@ export class Authorizer {
     return this.#readToken(await this.#askService({ realm, headers, signal }), signal);
   }
 
-  /** A 200, or an answer that means that there is no token. */
+  /** Resolves with a 200, or with a response that means that there is no token. */
   async #askService(request: TokenRequest): Promise<HttpResponse> {
     const { host, response } = await this.#followed(request);
     const status = response.statusCode;
@@ -166,15 +166,15 @@ export class Authorizer {
   /** Follows redirects within an origin and from https to https. Credentials stay with the realm's own origin. */
   async #followed({ realm, headers, body, signal }: TokenRequest) {
     const secrets = new Set(["authorization", ...this.#endpoint.headers.map(([name]) => name)]);
-    const anybodys = new Map([...headers].filter(([name]) => !secrets.has(name)));
+    const publicHeaders = new Map([...headers].filter(([name]) => !secrets.has(name)));
     const own = new URL(this.#endpoint.base).origin;
     let url = realm;
     for (let redirects = 0; redirects <= redirectLimit; redirects++) {
       const response = await this.#connections.send({
         url,
-        headers: url.origin === realm.origin ? headers : anybodys,
+        headers: url.origin === realm.origin ? headers : publicHeaders,
         ...(body === undefined ? { method: "GET" } : { method: "POST", body }),
-        // The host's own TLS settings hold for the token service on the same host only.
+        // The host's TLS settings apply only to a token service on the same host.
         tls: url.origin === own ? this.#endpoint.tls : noTls,
         signal,
       });
@@ -182,7 +182,7 @@ export class Authorizer {
       if (status < 300 || status >= 400) return { host: url.host, response };
       this.#connections.discard(response);
       const target = URL.parse(header(response, "location") ?? "", url.href);
-      // What is posted is a credential.
+      // A posted body contains a credential.
       const mayLeave = body === undefined && url.protocol === "https:" && target?.protocol === "https:";
       if (target === null || (target.origin !== url.origin && !mayLeave)) {
         const problem = `the token service ${url.host} redirects to ${target?.host || "nowhere"} (status ${status})`;
@@ -202,11 +202,11 @@ export class Authorizer {
     try {
       const answer = readJsonObject(await this.#connections.readBody(response, tokenAnswerLimit, signal));
       const token = answer.string("token") || answer.string("access_token") || "";
-      // A token is opaque to us, but it must not smuggle in other headers.
+      // A token is opaque, but it must not inject other headers.
       return /^[\x21-\x7e]+$/.test(token) ? `Bearer ${token}` : undefined;
     } catch (error) {
       if (error instanceof MalformedJson || error instanceof BodyTooLarge) {
-        const object = `The token answer of ${this.#endpoint.host}`;
+        const object = `The token response of ${this.#endpoint.host}`;
         throw imageErrors.malformed({ object, problem: error.message }, error);
       }
       throw error;
@@ -220,7 +220,7 @@ interface Challenge {
   readonly parameters: ReadonlyMap<string, string>;
 }
 
-/** Parses WWW-Authenticate headers (RFC 7235 section 4.1); what cannot be read is left out. */
+/** Parses WWW-Authenticate headers (RFC 7235 section 4.1); unparsable parts are skipped. */
 export function parseChallenges(headers: readonly string[]): readonly Challenge[] {
   const challenges: { scheme: string; parameters: Map<string, string> }[] = [];
   // What parts two pieces has one reading only: a choice would be tried again for every blank.

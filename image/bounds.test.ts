@@ -1,5 +1,5 @@
-// Small input of strangers that once took much memory, much disk or the event loop: every one ends in an error in words,
-// quickly, and leaves nothing behind.
+// Small untrusted inputs that once consumed much memory or disk, or blocked the event loop: each fails quickly with a
+// readable error, and leaves nothing behind.
 
 import { mkdir, mkdtemp, rename, rm, symlink, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
@@ -28,7 +28,7 @@ afterEach(async () => {
   await rm(directory, { recursive: true });
 });
 
-/** What an action costs: milliseconds in all, the longest stall of the event loop, bytes of memory. */
+/** The cost of an action: milliseconds in total, the longest stall of the event loop, bytes of memory. */
 async function costOf(action: () => Promise<unknown>): Promise<{ wall: number; stall: number; memory: number }> {
   const delay = monitorEventLoopDelay({ resolution: 5 });
   const memory = process.memoryUsage().rss;
@@ -65,8 +65,8 @@ describe("an image archive", () => {
     return file;
   }
 
-  test("of 8 MB of pax headers is refused at once, without memory and without a stall", async () => {
-    // 64 KiB of records with keys of their own, again and again, and no member that they could speak of.
+  test("of 8 MB of pax headers is refused immediately, with little memory and without a stall", async () => {
+    // Repeated pax headers of 64 KiB with distinct keys, and no member that they apply to.
     const headers = Array.from({ length: 128 }, (_, round) => {
       const keys = Array.from({ length: 3500 }, (_key, index) => [`k${round}x${index}`, "v"] as const);
       return tarEntry({ name: "h", type: "x", content: paxRecords(Object.fromEntries(keys)).subarray(0, 65_536) });
@@ -79,7 +79,7 @@ describe("an image archive", () => {
   test.each<readonly [string, () => TarEntry[], string]>([
     ["one name of 5,000 bytes", () => [{ name: "x", pax: { path: "n".repeat(5000) } }], "name is longer than 4096"],
     [
-      "names of 20 MiB together",
+      "names of 20 MiB in total",
       () => Array.from({ length: 6000 }, (_, index) => ({ name: "x", pax: { path: `${index}/`.padEnd(4000, "n") } })),
       "names are longer than",
     ],
@@ -99,7 +99,7 @@ describe("an image archive", () => {
     60_000,
   );
 
-  test("whose manifests and configs together are more than 64 MiB is refused before they are read", async () => {
+  test("whose manifests and configs exceed 64 MiB in total is refused before they are read", async () => {
     const layer = makeLayer(makeTar([{ name: "x" }]), "none");
     const images = Array.from({ length: 20 }, (_, index) =>
       makeImage({ layers: [layer], comment: String(index).padEnd(4_000_000) }),
@@ -118,7 +118,7 @@ describe("an image archive", () => {
     await expectRefusedLoad(file, { name: "tooLarge", message: expect.stringContaining("All manifests and configs") });
   });
 
-  test("with more names or layers than any image has is refused", async () => {
+  test("with too many names or layers is refused", async () => {
     const layer = makeLayer(makeTar([{ name: "x" }]), "none");
     const docker = (image: { config: Buffer }, tags: readonly string[], layers: readonly string[]) =>
       makeTar([
@@ -150,7 +150,7 @@ describe("an image archive", () => {
         { name: "layer", content: bytes },
       ]),
     );
-    // 400 times 40 MiB would take some ten seconds; the layer is not what the config says.
+    // 400 times 40 MiB would take about ten seconds; the layer does not match the config.
     const cost = await costOf(() => expectRefusedLoad(file, { name: "digestMismatch" }));
     expect(cost.wall).toBeLessThan(5000);
   });
@@ -175,7 +175,7 @@ describe("a layout directory", () => {
     );
   }
 
-  test.each(["../secret", "x/../../secret"])("leads nowhere by %s, and no error quotes what is there", async (name) => {
+  test.each(["../secret", "x/../../secret"])("cannot be escaped by %s, and no error quotes the file", async (name) => {
     await mkdir(path.join(layout, "x"));
     await withConfig(name);
     const message = await loadError();
@@ -183,7 +183,7 @@ describe("a layout directory", () => {
     expect(message).not.toContain("root");
   });
 
-  test("leads nowhere by a link, the last or one on the way", async () => {
+  test("cannot be escaped by a link, whether the last component or an earlier one", async () => {
     await symlink("..", path.join(layout, "up"));
     await symlink("../secret", path.join(layout, "here"));
     await symlink(path.join(directory, "secret"), path.join(layout, "absolute"));
@@ -193,7 +193,7 @@ describe("a layout directory", () => {
     }
   });
 
-  test("whose blobs lie behind a link has none", async () => {
+  test("whose blobs are behind a link is refused", async () => {
     const layer = makeLayer(makeTar([{ name: "x" }]));
     const image = makeImage({ layers: [layer] });
     for (const bytes of [image.manifest, image.config, layer.blob]) {
@@ -209,7 +209,7 @@ describe("a layout directory", () => {
     expect(await loadError()).toContain("lacks the file");
   });
 
-  test("that is no JSON is not quoted", async () => {
+  test("that is not JSON is not quoted", async () => {
     await writeFile(path.join(layout, "index.json"), secret);
     const message = await loadError();
     expect(message).toContain("it is not JSON");
@@ -233,7 +233,7 @@ describe("a registry", () => {
   }
   const layer = makeLayer(makeTar([{ name: "x" }]));
 
-  test("that drips a manifest is given up, although it never falls silent", async () => {
+  test("that sends a manifest byte by byte times out, although it never stalls", async () => {
     await it.dispose();
     it = await openTestStore({
       timeouts: { connectMs: 1000, responseMs: 1000, stallMs: 1000, documentMs: 500 },
@@ -249,7 +249,7 @@ describe("a registry", () => {
     expect(problem).toMatchObject({ code: "Unknown", message: expect.stringContaining("within 500 ms") });
   });
 
-  test("that says again and again that it is at work, and no more, is given up", async () => {
+  test("that only sends interim responses times out", async () => {
     await it.dispose();
     it = await openTestStore({
       timeouts: { connectMs: 1000, responseMs: 1000, stallMs: 1000, documentMs: 1000 },
@@ -266,7 +266,7 @@ describe("a registry", () => {
     });
   }, 30_000);
 
-  test("that announces a layer past the limit is not asked for it", async () => {
+  test("that announces a layer above the limit is not asked for it", async () => {
     await it.dispose();
     it = await openTestStore({ limits: { bytes: BigInt(layer.blob.length) - 1n, inodes: 100n } });
     let asked = 0;
@@ -287,14 +287,14 @@ describe("a registry", () => {
       { Volumes: Object.fromEntries(Array.from({ length: 300 }, (_, index) => [`/v${index}`, {}])) },
       "more than 256 volumes",
     ],
-  ])("that has an image with %s: refused in a short sentence", async (_, defaults, sentence) => {
+  ])("that has an image with %s: refused with a short message", async (_, defaults, sentence) => {
     const problem = await pullFrom(() => false, makeImage({ layers: [layer], defaults }));
     expect(problem).toMatchObject({ code: "FailedPrecondition", message: expect.stringContaining(sentence) });
     expect(String(problem).length).toBeLessThan(1000);
   });
 });
 
-test("a reference of four megabytes is refused in a short sentence", () => {
+test("a reference of four megabytes is refused with a short message", () => {
   for (const text of ["a".repeat(4_000_000), `x@${"b".repeat(4_000_000)}`, `${"A-".repeat(2_000_000)}/x`]) {
     const start = performance.now();
     expect(() => parseReference(text)).toThrow(
@@ -304,7 +304,7 @@ test("a reference of four megabytes is refused in a short sentence", () => {
   }
 });
 
-test("challenges full of blanks are read in linear time, and long ones not at all", () => {
+test("challenges full of blanks are parsed in linear time, and long ones not at all", () => {
   const header = `${" ".repeat(4000)}a${" ".repeat(4000)}`;
   const start = performance.now();
   for (let round = 0; round < 20; round++) parseChallenges([header]);
@@ -315,7 +315,7 @@ test("challenges full of blanks are read in linear time, and long ones not at al
   ]);
 });
 
-test("the store takes no more names than it can read again", async () => {
+test("the store accepts no more names than it can read back", async () => {
   const image = makeImage({ layers: [makeLayer(makeTar([{ name: "x" }]))] });
   const layer = image.layers[0]?.blob ?? Buffer.alloc(0);
   const list = (from: number) => [

@@ -1,4 +1,4 @@
-// The catalog as the disk has it, at the store's start.
+// Rebuilds the catalog from disk when the store is opened.
 
 import { rename } from "node:fs/promises";
 import { messageOf } from "../native/index.ts";
@@ -12,7 +12,7 @@ import { readNames, writeNames } from "./names.ts";
 import { checkBlob } from "./source.ts";
 import type { Digest } from "./types.ts";
 
-/** Rebuilds the catalog from disk; an image that lacks anything is dropped, and said so. */
+/** Rebuilds the catalog from disk; an incomplete image is dropped and reported. */
 export async function recoverCatalog(
   layout: Layout,
   inventory: Inventory,
@@ -21,8 +21,8 @@ export async function recoverCatalog(
   const names = await readNames(layout.index).catch(async (error: unknown) => {
     const aside = `${layout.index}.damaged`;
     const outcome = await rename(layout.index, aside).then(
-      () => `It was put aside as ${aside}`,
-      (why: unknown) => `It could not be put aside (${messageOf(why)})`,
+      () => `It was renamed to ${aside}`,
+      (why: unknown) => `It could not be renamed (${messageOf(why)})`,
     );
     onProblem(`${messageOf(error).replace(/\.?$/, ".")} ${outcome}; images must be pulled again.`);
     return [];
@@ -37,13 +37,13 @@ export async function recoverCatalog(
     } catch (error) {
       const reason = messageOf(error);
       const called = group.flatMap(({ name }) => name ?? []).join(", ") || digest;
-      onProblem(`The image ${called} is not whole on disk and was dropped; pull it again. ${reason}`);
+      onProblem(`The image ${called} is incomplete on disk and was dropped; pull it again. ${reason}`);
     }
   }
   const catalog = new Catalog(layout, names, manifests);
   if (catalog.names.length !== names.length) {
     await writeNames(layout.index, catalog.names).catch((error: unknown) => {
-      onProblem(`The list of images could not be brought up to date, and is read again at the next start. ${error}`);
+      onProblem(`The list of images could not be updated, and will be recovered again at the next start. ${error}`);
     });
   }
   return catalog;

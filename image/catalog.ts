@@ -1,4 +1,4 @@
-// The images of this node, in memory: built from names and manifests, found by every kind of reference.
+// The images of this node, in memory: built from names and manifests, looked up by any kind of reference.
 
 import type { ImageConfigDocument } from "./config.ts";
 import { chainIdsOf, isDigest } from "./digest.ts";
@@ -10,18 +10,18 @@ import type { Needs } from "./needs.ts";
 import { normalise } from "./reference.ts";
 import type { Digest, Image, ImageId } from "./types.ts";
 
-/** A manifest whose content is whole on disk. */
+/** A manifest whose content is complete on disk. */
 export interface StoredManifest {
   readonly descriptor: Descriptor;
   readonly manifest: Manifest;
   readonly document: ImageConfigDocument;
-  /** The id of its stack's cover (cover.ts), where that has one. */
+  /** The id of its stack's cover (cover.ts), if it has one. */
   readonly cover: Digest | undefined;
 }
 
 const shortestPrefix = 3;
 
-/** One consistent state; a change makes a new one. */
+/** An immutable snapshot of the state; every change creates a new catalog. */
 export class Catalog {
   readonly names: readonly NameEntry[];
   readonly manifests: ReadonlyMap<Digest, StoredManifest>;
@@ -29,13 +29,13 @@ export class Catalog {
   readonly #byId: ReadonlyMap<string, Image>;
   readonly #byName: ReadonlyMap<string, Image>;
 
-  /** Names whose manifest is not among `manifests` are left out. */
+  /** Names whose manifest is not in `manifests` are dropped. */
   constructor(layout: Layout, names: readonly NameEntry[], manifests: ReadonlyMap<Digest, StoredManifest>) {
     this.names = names.filter((entry) => manifests.has(entry.manifest.digest));
     const used = new Set(this.names.map((entry) => entry.manifest.digest));
     this.manifests = new Map([...manifests].filter(([digest]) => used.has(digest)));
 
-    // One image may have several manifests (other registries, other compression): its config makes it the same.
+    // One image may have several manifests (from other registries, with other compression): the config identifies it.
     const groups = Map.groupBy(this.manifests.values(), (stored) => stored.manifest.config.digest);
     const byId = new Map<string, Image>();
     const byName = new Map<string, Image>();
@@ -60,7 +60,7 @@ export class Catalog {
     return this.#byName.get(normalise(reference) ?? "") ?? this.#findById(reference);
   }
 
-  /** What a reference stands for, and the name that it is, if it is one. */
+  /** The manifest a reference resolves to, and the normalised name if the reference is a name. */
   resolve(reference: string): { readonly stored: StoredManifest; readonly name: string | undefined } | undefined {
     const name = normalise(reference);
     const named = this.names.find((entry) => entry.name !== undefined && entry.name === name);
@@ -69,7 +69,7 @@ export class Catalog {
     return stored && { stored, name: named?.name };
   }
 
-  /** One of an image's manifests, which have their config in common, and so the unpacked layers. */
+  /** Any of an image's manifests: all have the same config and therefore the same unpacked layers. */
   manifestOf(id: ImageId): StoredManifest | undefined {
     return this.manifests.values().find(({ manifest }) => manifest.config.digest === id);
   }
@@ -96,7 +96,7 @@ export class Catalog {
   }
 }
 
-/** As overlayfs takes them, top first. */
+/** In overlayfs order: top first. */
 export function layersOf({ document, cover }: StoredManifest): readonly Digest[] {
   return [...(cover === undefined ? [] : [cover]), ...overlayOrder(document.diffIds)];
 }

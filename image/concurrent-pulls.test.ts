@@ -1,4 +1,4 @@
-// Several pulls at the same time: what they share, what one that gives up or fails does to the others.
+// Concurrent pulls: the work they share, and the effect on others when one gives up or fails.
 
 import { access } from "node:fs/promises";
 import path from "node:path";
@@ -12,7 +12,7 @@ import { type Interception, startWrongRegistry } from "./testing/wrong-registry.
 const never = new AbortController().signal;
 const { it, serve } = usePulls();
 
-/** Sends of these layers a byte now and then: never all of one, never nothing for long. */
+/** Sends these layers a byte at a time, without ever completing or stalling. */
 function dribbling(layers: readonly BuiltLayer[]): Interception {
   return ({ url }, response) => {
     const blob = layers.find(({ digest }) => url.includes(digest))?.blob;
@@ -25,10 +25,10 @@ function dribbling(layers: readonly BuiltLayer[]): Interception {
   };
 }
 
-describe("pulls at the same time", () => {
+describe("concurrent pulls", () => {
   const layer = bulkyLayer(200_000);
 
-  test("equal ones share one", async () => {
+  test("equal pulls share the work", async () => {
     const served = await serve();
     const image = makeImage({ layers: [layer] });
     served.add(image, "1");
@@ -38,7 +38,7 @@ describe("pulls at the same time", () => {
     expect(served.seen("/manifests/")).toHaveLength(1);
   });
 
-  test("ones with other credentials do not: who has none that are good gets nothing", async () => {
+  test("pulls with different credentials do not: a caller with invalid ones fails", async () => {
     const good = `Basic ${Buffer.from("ann:s3cret").toString("base64")}`;
     const served = await serve((request, response) => {
       if (request.headers.authorization === good) return false;
@@ -85,7 +85,7 @@ describe("pulls at the same time", () => {
     await bad.stop();
   });
 
-  /** Holds the layer back until told. */
+  /** Holds the layer back until released. */
   async function holding() {
     const { promise, resolve } = Promise.withResolvers<void>();
     const served = await serve(async (request) => {
@@ -96,7 +96,7 @@ describe("pulls at the same time", () => {
     return { served, name: `${served.address}/held:1`, letGo: resolve };
   }
 
-  test("one waiter that gives up leaves the others alone", async () => {
+  test("a caller that gives up does not affect the others", async () => {
     const { served, name, letGo } = await holding();
     const leaving = new AbortController();
     const left = it().store.pull(name, undefined, leaving.signal);
@@ -109,7 +109,7 @@ describe("pulls at the same time", () => {
     expect(served.seen(layer.digest)).toHaveLength(1);
   });
 
-  test("when the last waiter gives up, the pull is undone, and a new one starts afresh", async () => {
+  test("when the last caller gives up, the pull is rolled back, and a new one starts from scratch", async () => {
     const before = await listStore(it().root);
     const { served, name, letGo } = await holding();
     const leaving = new AbortController();
@@ -122,7 +122,7 @@ describe("pulls at the same time", () => {
     expect((await it().store.pull(name, undefined, never)).tags).toEqual([name]);
   });
 
-  test("a pull under way ends with the store, without a trace", async () => {
+  test("closing the store ends a pull in progress without leftovers", async () => {
     const before = await listStore(it().root);
     const { served, name } = await holding();
     const pulling = it().store.pull(name, undefined, never);
@@ -133,7 +133,7 @@ describe("pulls at the same time", () => {
     expect(await listStore(it().root)).toEqual(before);
   });
 
-  test("an image removed while a pull shares its layers is no loss for the pull", async () => {
+  test("removing an image does not affect a pull that shares its layers", async () => {
     const served = await serve();
     const layers = Array.from({ length: 6 }, (_, index) => bulkyLayer(50_000 + index));
     const [one, two] = [makeImage({ layers, comment: "1" }), makeImage({ layers, comment: "2" })];
@@ -150,7 +150,7 @@ describe("pulls at the same time", () => {
     }
   });
 
-  test("one from a registry that takes for ever holds up no other, whatever layers it has", async () => {
+  test("a pull from a registry that never finishes does not block others, whatever its layers", async () => {
     const many = makeImage({ layers: Array.from({ length: 8 }, (_, index) => bulkyLayer(10_000 + index)) });
     const slow = await startWrongRegistry(dribbling(many.layers));
     slow.add(many, "1");
@@ -168,7 +168,7 @@ describe("pulls at the same time", () => {
     await slow.stop();
   });
 
-  test("one that has a layer in common with a registry that takes for ever fetches that from its own", async () => {
+  test("a layer that another registry never finishes sending is fetched from the pull's own registry", async () => {
     const slow = await startWrongRegistry(dribbling([layer]));
     const served = await serve();
     const [one, two] = [makeImage({ layers: [layer], comment: "1" }), makeImage({ layers: [layer], comment: "2" })];
@@ -183,7 +183,7 @@ describe("pulls at the same time", () => {
     await slow.stop();
   });
 
-  test("no more layers at once than allowed", async () => {
+  test("the number of layers in parallel is limited", async () => {
     let open = 0;
     let most = 0;
     const served = await serve(async (request) => {

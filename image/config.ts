@@ -1,8 +1,8 @@
-// The image config (OCI image-spec config.md): what containers are made from, and the layers' diff ids.
+// The image config (OCI image-spec config.md): the defaults for containers, and the layers' diff ids.
 //
 // Bounds: the document (`documentLimit` of manifest.ts, its shape in native/json), which bounds environment, arguments
-// and labels; and here what lists of images repeat (`userLimit`) and what makes a mount each (`volumeLimit`).
-// Labels mean nothing to us: they are shown to clients and never read.
+// and labels; in this file, values that image lists repeat (`userLimit`) and those that become a mount each
+// (`volumeLimit`). Labels are passed to clients and never interpreted.
 
 import { type JsonReader, MalformedJson } from "../native/index.ts";
 import { parseDigest } from "./digest.ts";
@@ -18,7 +18,7 @@ export interface ImageConfigDocument {
   readonly diffIds: readonly Digest[];
 }
 
-/** Parses an image's config. `object` is the words for messages. Throws FailedPrecondition. */
+/** Parses an image's config. `object` names it in messages. Throws FailedPrecondition. */
 export function parseImageConfig(bytes: Buffer, object: string): ImageConfigDocument {
   return readDocument(object, bytes, (document) => ({
     config: readConfig(document.object("config")),
@@ -31,14 +31,14 @@ export function parseImageConfig(bytes: Buffer, object: string): ImageConfigDocu
   }));
 }
 
-/** Throws unless a config belongs to a manifest. */
+/** Throws unless the config matches the manifest. */
 export function checkConfig(manifest: Manifest, { diffIds }: ImageConfigDocument, object: string): void {
   if (diffIds.length === manifest.layers.length) return;
   const problem = `it has ${manifest.layers.length} layers and its config ${diffIds.length} diff ids`;
   throw imageErrors.malformed({ object, problem });
 }
 
-/** Throws unless the image runs here by what its config says, which for many built on another machine is wrong. */
+/** Throws unless the image's config names a platform that runs here. Many cross-built images name the wrong one. */
 export function checkPlatform({ platform: built }: ImageConfigDocument, platform: Platform, object: string): void {
   const isAnywhere = built.os === "" || built.architecture === "";
   if (!isAnywhere && fitness(built, platform) === 0) {

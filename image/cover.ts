@@ -1,8 +1,8 @@
-// Covers: a cover is a layer of ours that lies over all layers of a stack, and has directories alone.
+// Covers: a cover is a generated layer on top of all layers of a stack. It contains only directories.
 //
-// A layer may have files in a directory and no entry for the directory itself. Unpacked it has one all the same, of which
-// overlayfs would show mode, owner and times, as the topmost layer decides about them. In the cover that directory looks
-// as in the layer below that has an entry for it. Most stacks need no cover.
+// A layer may have files in a directory without an entry for the directory itself. Unpacking creates that directory
+// anyway, and overlayfs would show its mode, owner and times, because the topmost layer wins. The cover repeats the
+// directory with the attributes from the lower layer that has an entry for it. Most stacks need no cover.
 
 import { mkdir } from "node:fs/promises";
 import type { Host } from "../native/index.ts";
@@ -12,20 +12,20 @@ import type { Layout } from "./layout.ts";
 import { layerLimit } from "./manifest.ts";
 import type { Digest } from "./types.ts";
 
-/** What a stack's cover has in the place of a diff id (bottom first): images with the same layers share it. */
+/** Identifies the cover of a stack (bottom first) in place of a diff id; images with the same layers share it. */
 export function coverIdOf(diffIds: readonly Digest[]): Digest {
   return digestOf(`cover ${diffIds.join(" ")}`);
 }
 
-/** Whether a stack may need a cover: over as many layers as overlayfs takes none can lie. */
+/** Whether a stack may need a cover: there is no room for one on a stack of as many layers as overlayfs accepts. */
 export function mayNeedCover(diffIds: readonly Digest[]): boolean {
   const { length } = overlayOrder(diffIds);
   return length >= 2 && length < layerLimit;
 }
 
 /**
- * Makes the cover of a stack (bottom first), all of whose layers are in place; undefined when it needs none. The staging
- * directory is the caller's to remove, also after a failure.
+ * Creates the cover of a stack (bottom first), all of whose layers are in place; undefined when it needs none. The
+ * caller removes the staging directory, also after a failure.
  */
 export async function stageCover(
   diffIds: readonly Digest[],

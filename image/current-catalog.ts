@@ -1,6 +1,7 @@
-// The catalog as it is now, and what changes it: names given and taken. Each change is on disk (names.ts) before it counts.
+// The current catalog and its changes: adding and removing names. Each change is on disk (names.ts) before it takes
+// effect.
 //
-// Nothing here waits for its turn: whoever changes something has the inventory's queue.
+// Nothing here serialises: callers of the methods that change something hold the inventory's queue.
 
 import { isErrno } from "../native/index.ts";
 import { Catalog, type StoredManifest } from "./catalog.ts";
@@ -18,14 +19,14 @@ export class CurrentCatalog {
     this.#catalog = catalog;
   }
 
-  /** As it is until the next change. */
+  /** The state until the next change. */
   get catalog(): Catalog {
     return this.#catalog;
   }
 
   /**
-   * Gives an image names, and with the first ones its existence. `makeDurable` is awaited before it has one that it did not
-   * have. Throws ResourceExhausted past `nameLimit`.
+   * Adds names to an image; the first ones create the image. `makeDurable` is awaited before any new name is added.
+   * Throws ResourceExhausted past `nameLimit`.
    */
   async name(
     stored: StoredManifest,
@@ -46,8 +47,9 @@ export class CurrentCatalog {
   }
 
   /**
-   * Takes all names of an image. On a full disk the shorter list cannot be written before there is room: then its content
-   * goes first, by `makeRoom`. Cut short there, the next start finds the image not whole and drops it, as was wanted.
+   * Removes all names of an image. On a full disk the shorter list cannot be written until there is room: then
+   * `makeRoom` removes the content first. After a crash at that point, the next start drops the incomplete image, as
+   * intended.
    */
   async forget(image: ImageId, makeRoom: () => Promise<void>): Promise<void> {
     const { names, manifests } = this.#catalog;

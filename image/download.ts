@@ -1,7 +1,7 @@
-// A blob's bytes from the network into a stream, resumed by Range (RFC 9110 section 14.2) when the connection breaks.
+// Copies a blob from the network into a stream, resumed by Range (RFC 9110 section 14.2) when the connection breaks.
 //
-// Bounds: the size that the manifest says, which layers.ts holds against the limit; the sink's patience
-// (sink.ts), tries without progress (RetryPolicy). What waits is the sink's own buffer.
+// Bounds: the size from the manifest, which layers.ts checks against the limit; the time without progress of the sink
+// (sink.ts); tries without progress (RetryPolicy). Only the sink's own buffer holds pending data.
 
 import type { Writable } from "node:stream";
 import { passedBuffer, reuseBuffers } from "../native/index.ts";
@@ -13,29 +13,29 @@ import { writeInto } from "./sink.ts";
 export interface BlobCopy {
   /** For messages: `Layer sha256:… of …`. */
   readonly object: string;
-  /** The first byte that is wanted. */
+  /** Offset of the first byte to copy. */
   readonly start: number;
-  /** Of the whole blob: bytes that must be there at the end, no more and no fewer. */
+  /** Exact size of the complete blob in bytes. */
   readonly size: number;
   /** Ended once all bytes are written; not ended on failure. */
   readonly sink: Writable;
   readonly retry: RetryPolicy;
   readonly connections: HttpConnections;
-  /** Asks for the blob from this offset on. */
+  /** Requests the blob from this offset on. */
   open(offset: number): Promise<HttpResponse>;
-  /** Who answered last has broken off twice with nothing new. */
+  /** Called when the endpoint that answered last broke off repeatedly without new data. */
   fruitless(): void;
   readonly signal: AbortSignal;
 }
 
-/** A connection that delivered this much between two breaks counts as working: the tries start over. */
+/** Bytes. A connection that delivered this much before it broke counts as working: the tries start over. */
 const goodProgress = 1024 * 1024;
 
 /** Copies a blob. Rejects with RegistryUnavailable when tries run out, FailedPrecondition when the size is wrong. */
 export async function copyBlob(copy: BlobCopy): Promise<void> {
   using _reuse = reuseBuffers();
   let offset = copy.start;
-  // Nothing past the end is asked for: a registry answers that with 416.
+  // Never request a range past the end: a registry answers that with 416.
   for (let next = 2; offset < copy.size; next++) {
     const response = await copy.open(offset);
     const before = offset;
@@ -51,10 +51,10 @@ export async function copyBlob(copy: BlobCopy): Promise<void> {
         await writeInto(copy.sink, fresh, copy.object, copy.signal);
       }
       if (offset === copy.size) break;
-      // A body that ends early with its own length kept is what the registry has: no second try would add to it.
+      // A short body that matches its Content-Length is all the registry has: a retry would not add to it.
       const announced = Number(header(response, "content-length") ?? Number.NaN);
       if (announced === offset - before) throw wrongSize(copy, offset);
-      throw new ConnectionError(`only ${offset} of ${copy.size} bytes came`, true);
+      throw new ConnectionError(`only ${offset} of ${copy.size} bytes arrived`, true);
     } catch (error) {
       copy.signal.throwIfAborted();
       if (!(error instanceof ConnectionError)) throw error;
@@ -70,7 +70,7 @@ export async function copyBlob(copy: BlobCopy): Promise<void> {
   copy.sink.end();
 }
 
-/** Where the body starts: at the offset asked for, or at 0 when the registry does not know ranges. */
+/** Where the body starts: at the requested offset, or at 0 when the registry does not support ranges. */
 function firstByte(response: HttpResponse, offset: number, copy: BlobCopy): number {
   if (response.statusCode !== 206) return 0;
   const range = /^bytes (\d+)-/.exec(header(response, "content-range") ?? "")?.[1];
@@ -78,7 +78,7 @@ function firstByte(response: HttpResponse, offset: number, copy: BlobCopy): numb
     copy.connections.giveUp(response);
     throw imageErrors.registryRefused({
       object: copy.object,
-      problem: `the registry sent another range than from ${offset}`,
+      problem: `the registry sent a range that does not start at ${offset}`,
     });
   }
   return offset;

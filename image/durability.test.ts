@@ -1,4 +1,4 @@
-// An image that counts as present is on disk; what a killed process left is taken down.
+// An image that counts as present is on disk; leftovers of a killed process are removed.
 
 import { execFile, spawn } from "node:child_process";
 import { randomBytes } from "node:crypto";
@@ -34,7 +34,7 @@ function pullProgram(root: string, names: readonly string[]): string {
     await store.close();`;
 }
 
-test("everything is in place and flushed before a name stands for it", async () => {
+test("everything is in place and flushed before the image is named", async () => {
   const registry = await startWrongRegistry();
   const layers = ["a", "b"].map((name) => makeLayer(makeTar([{ name, content: name }])));
   const image = makeImage({ layers });
@@ -62,7 +62,7 @@ test("everything is in place and flushed before a name stands for it", async () 
   await registry.stop();
 });
 
-test("names are on the disk, and what the record of a layer that is there already is told", async () => {
+test("names are durable, and so are updates to the record of an existing layer", async () => {
   const registry = await startWrongRegistry();
   const tar = makeTar([{ name: "same", content: "same" }]);
   const [gzip, zstd] = [makeLayer(tar, "gzip"), makeLayer(tar, "zstd")];
@@ -77,7 +77,7 @@ test("names are on the disk, and what the record of a layer that is there alread
   await registry.stop();
 });
 
-test("a process killed in the middle of a pull leaves nothing that the next one keeps", async () => {
+test("the next process removes everything that a process killed during a pull left", async () => {
   const done = makeLayer(makeTar([{ name: "done", content: "done" }]));
   const held = makeLayer(makeTar([{ name: "held", content: randomBytes(300_000) }]));
   const registry = await startWrongRegistry((request, response) => {
@@ -113,7 +113,7 @@ test("a process killed in the middle of a pull leaves nothing that the next one 
   await registry.stop();
 });
 
-test("a writable layer mounts over the image's layers, whiteouts included, and keeps the root's mode", async () => {
+test("a writable layer mounts over the image's layers, including whiteouts, and keeps the root's mode", async () => {
   const layers = [
     makeTar([
       { name: "./", mode: 0o711 },
@@ -152,7 +152,7 @@ test("a writable layer mounts over the image's layers, whiteouts included, and k
   await registry.stop();
 });
 
-test("a whiteout of what no layer below has leaves no name behind that leads nowhere", async () => {
+test("a whiteout without a file in the layers below leaves no dangling name", async () => {
   const layers = [
     makeTar([{ name: "bottom/.wh.gone" }, { name: "bottom/kept", content: "kept" }]),
     makeTar([{ name: "only/.wh..wh..opq" }, { name: "only/.wh.gone" }, { name: "only/kept", content: "kept" }]),

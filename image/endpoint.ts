@@ -1,6 +1,6 @@
-// Requests to one host of a registry: authorization, redirects, and whether a failure is a passing one.
+// Requests to one host of a registry: authorization, redirects, and whether a failure is transient.
 //
-// Bounds: redirects (`redirectLimit`), the body of an error (`errorBodyLimit`, 300 characters of it shown).
+// Bounds: redirects (`redirectLimit`), the body of an error (`errorBodyLimit`; 300 characters of it are shown).
 
 import { KeelsonError, readJsonObject } from "../native/index.ts";
 import { Authorizer, type Credentials, TokenServiceTrouble } from "./auth.ts";
@@ -11,32 +11,32 @@ import { askedDelay } from "./retry.ts";
 
 export interface EndpointOptions {
   readonly endpoint: Endpoint;
-  /** As in the reference; mirrors are told it by `?ns=`. */
+  /** As in the reference; sent to mirrors as `?ns=`. */
   readonly registry: string;
   readonly repository: string;
   readonly credentials: Credentials | undefined;
   readonly connections: HttpConnections;
-  /** Milliseconds: who wants to be left alone for longer is not asked again. */
+  /** Milliseconds: a host whose Retry-After is longer is not retried. */
   readonly longestAskedMs: number;
 }
 
-interface Question {
+interface Query {
   readonly method: "GET" | "HEAD";
   readonly headers: ReadonlyMap<string, string>;
-  /** As http.ts has it. */
+  /** See HttpRequest. */
   readonly patience?: number;
 }
 
 const redirectLimit = 5;
 const errorBodyLimit = 8 * 1024;
-/** Those from 520 on are Cloudflare's, of a server that it does not reach just now. */
-const passing: ReadonlySet<number> = new Set([408, 429, 500, 502, 503, 504, 520, 521, 522, 523, 524]);
+/** Codes from 520 on are Cloudflare's, for a server that it cannot reach at the moment. */
+const transientStatuses: ReadonlySet<number> = new Set([408, 429, 500, 502, 503, 504, 520, 521, 522, 523, 524]);
 
 export class EndpointClient {
   readonly endpoint: Endpoint;
   readonly #options: EndpointOptions;
   readonly #authorizer: Authorizer;
-  /** Of hosts that we were redirected to, by their origins. */
+  /** Authorizers of hosts that we were redirected to, by origin. */
   readonly #guests = new Map<string, Authorizer>();
 
   constructor(options: EndpointOptions) {
@@ -45,7 +45,7 @@ export class EndpointClient {
     this.#authorizer = new Authorizer(options.endpoint, options.credentials, options.repository, options.connections);
   }
 
-  /** GETs `<base>/<repository>/<path>` once; resolves with a 200 or 206 whose body is to be read. Throws FetchFailure. */
+  /** GETs `<base>/<repository>/<path>` once; resolves with a 200 or 206, its body still unread. Throws FetchFailure. */
   async get(
     path: string,
     headers: ReadonlyMap<string, string>,
@@ -55,14 +55,14 @@ export class EndpointClient {
     return await this.#ask(path, { method: "GET", headers, patience }, signal);
   }
 
-  /** The same of what GET would answer, without a body. */
+  /** As `get`, but with a HEAD request and thus without a body. */
   async head(path: string, headers: ReadonlyMap<string, string>, signal: AbortSignal): Promise<HttpResponse> {
     const response = await this.#ask(path, { method: "HEAD", headers }, signal);
     this.#options.connections.discard(response);
     return response;
   }
 
-  async #ask(path: string, what: Question, signal: AbortSignal): Promise<HttpResponse> {
+  async #ask(path: string, what: Query, signal: AbortSignal): Promise<HttpResponse> {
     const { endpoint, registry, repository } = this.#options;
     const url = new URL(`${endpoint.base}/${repository}/${path}`);
     if (!endpoint.isServer) url.searchParams.set("ns", registry);
@@ -84,8 +84,8 @@ export class EndpointClient {
     return askedMs > this.#options.longestAskedMs ? undefined : performance.now() + askedMs;
   }
 
-  /** Each host that asks for authorization is answered once: ours, and one that it redirects to. */
-  async #authorized(url: URL, what: Question, signal: AbortSignal): Promise<HttpResponse> {
+  /** Answers each host that requires authorization once: our own, and any that it redirects to. */
+  async #authorized(url: URL, what: Query, signal: AbortSignal): Promise<HttpResponse> {
     const asked = new Set<string>();
     for (;;) {
       const { response, host, sent } = await this.#followed(url, what, signal);
@@ -97,7 +97,7 @@ export class EndpointClient {
     }
   }
 
-  /** A host that we were redirected to is none of our credentials' business: there we ask as anybody would. */
+  /** A host that we were redirected to never gets our credentials: requests there are anonymous. */
   #authorizerOf(host: string, home: string): Authorizer {
     if (host === home) return this.#authorizer;
     const { repository, connections } = this.#options;
@@ -108,7 +108,7 @@ export class EndpointClient {
     return known;
   }
 
-  /** A token service that is no good ends its own host's turn: the next host may have a better one. */
+  /** A broken token service fails only its own host: the next host may have a working one. */
   async #answered(
     authorizer: Authorizer,
     response: HttpResponse,
@@ -124,10 +124,10 @@ export class EndpointClient {
     }
   }
 
-  /** Follows redirects; what is meant for this host (credentials, its headers, its TLS settings) stays on this host. */
+  /** Follows redirects; the host's credentials, headers and TLS settings apply to requests to that host only. */
   async #followed(
     start: URL,
-    { headers, ...how }: Question,
+    { headers, ...how }: Query,
     signal: AbortSignal,
   ): Promise<{ readonly response: HttpResponse; readonly host: string; readonly sent: string | undefined }> {
     const { endpoint, connections } = this.#options;
@@ -147,7 +147,7 @@ export class EndpointClient {
       connections.discard(response);
       const target = URL.parse(header(response, "location") ?? "", url.href);
       if (target === null || !/^https?:$/.test(target.protocol)) {
-        throw new FetchFailure("refused", endpoint.host, `it redirects to nowhere (status ${status})`);
+        throw new FetchFailure("refused", endpoint.host, `it redirects without a valid location (status ${status})`);
       }
       if (url.protocol === "https:" && target.protocol === "http:") {
         throw new FetchFailure("refused", endpoint.host, `it redirects from https to http (${target.host})`);
@@ -160,13 +160,13 @@ export class EndpointClient {
   async #failure(response: HttpResponse, signal: AbortSignal): Promise<FetchFailure> {
     const status = response.statusCode;
     const askedMs = askedDelay(header(response, "retry-after"), Date.now());
-    const againAt = passing.has(status) ? this.#againAt(askedMs) : undefined;
-    const asked = askedMs > 0 ? `, to be asked again in ${Math.ceil(askedMs / 1000)} s` : "";
+    const againAt = transientStatuses.has(status) ? this.#againAt(askedMs) : undefined;
+    const asked = askedMs > 0 ? `, retry after ${Math.ceil(askedMs / 1000)} s` : "";
     const problem = `status ${status}${await this.#errorText(response, signal)}${asked}`;
     return new FetchFailure(kindOf(status), this.endpoint.host, problem, { againAt });
   }
 
-  /** The first of the spec's `errors`, for people to read. */
+  /** The first of the spec's `errors`, for messages. */
   async #errorText(response: HttpResponse, signal: AbortSignal): Promise<string> {
     try {
       const body = await this.#options.connections.readBody(response, errorBodyLimit, signal);
@@ -174,7 +174,7 @@ export class EndpointClient {
       const words = [first?.string("code"), first?.string("message")].filter(Boolean).join(": ");
       return words === "" ? "" : `, ${words.replaceAll(/[^\x20-\x7e]/g, "?").slice(0, 300)}`;
     } catch {
-      // The status alone must do when the body is no such document.
+      // The body is no such document: the status alone has to do.
       signal.throwIfAborted();
       return "";
     }
@@ -185,5 +185,5 @@ function kindOf(status: number): FailureKind {
   if (status === 401) return "unauthenticated";
   if (status === 403) return "forbidden";
   if (status === 404) return "missing";
-  return passing.has(status) || status >= 500 ? "unavailable" : "refused";
+  return transientStatuses.has(status) || status >= 500 ? "unavailable" : "refused";
 }

@@ -1,4 +1,4 @@
-// Every error that images can end in.
+// Every error of image/.
 
 import { catalogue } from "../native/index.ts";
 
@@ -8,37 +8,37 @@ export const imageErrors = catalogue({
     sentence: 'The image reference "{reference}" is not valid: {problem}.',
     remedy: "Write it as [registry/]repository[:tag][@sha256:digest].",
   },
-  // The kubelet looks for this very first word (cri-api pkg/errors) to tell the user why, in errors of this code alone:
-  // its client puts the code before the sentence of any other (cri-client, PullImage).
+  // The kubelet matches this first word (cri-api pkg/errors) to show the user the reason, but only with this code: for
+  // any other code its client prefixes the code to the message (cri-client, PullImage).
   registryUnavailable: {
     code: "Unknown",
     sentence: "RegistryUnavailable: {object} could not be fetched: {problem}.",
-    remedy: "Check that the registry runs and that this node reaches it; mirrors are set up in hosts.toml.",
+    remedy: "Check that the registry is running and reachable from this node; mirrors are configured in hosts.toml.",
   },
   registryRefused: {
     code: "FailedPrecondition",
     sentence: "{object} could not be fetched: {problem}.",
-    remedy: "Ask the registry's operator, or pull from another registry.",
+    remedy: "Contact the registry's operator, or pull from another registry.",
   },
   unauthenticated: {
     code: "Unauthenticated",
-    sentence: "{object} could not be fetched: {host} wants other credentials ({problem}).",
-    remedy: "Give a valid user and password or token for {host} in the pull request (imagePullSecrets in Kubernetes).",
+    sentence: "{object} could not be fetched: {host} requires valid credentials ({problem}).",
+    remedy: "Provide a user and password or a token for {host} in the pull request (imagePullSecrets in Kubernetes).",
   },
   permissionDenied: {
     code: "PermissionDenied",
-    sentence: "{object} could not be fetched: {host} forbids it ({problem}).",
-    remedy: "Ask for pull rights on this repository of {host}.",
+    sentence: "{object} could not be fetched: {host} denied access ({problem}).",
+    remedy: "Request pull access to this repository on {host}.",
   },
   notInRegistry: {
     code: "NotFound",
     sentence: "{object} does not exist in the registry ({problem}).",
-    remedy: "Check the repository, the tag and the digest.",
+    remedy: "Check the repository, tag and digest.",
   },
   unsafeCredentials: {
     code: "FailedPrecondition",
-    sentence: "{host} wants its token fetched from {realm}, which would send credentials unencrypted.",
-    remedy: "Have the registry name an https:// token service.",
+    sentence: "{host} requires a token from {realm}, which would send credentials unencrypted.",
+    remedy: "Configure the registry to use an https:// token service.",
   },
   malformed: {
     code: "FailedPrecondition",
@@ -53,42 +53,42 @@ export const imageErrors = catalogue({
   tooLarge: {
     code: "ResourceExhausted",
     sentence: "{object} is larger than {limit} bytes.",
-    remedy: "Nothing of it was kept; use a smaller one.",
+    remedy: "Reduce its size; nothing was kept.",
   },
   noPlatform: {
     code: "NotFound",
     sentence: "{object} has no image for {platform}, only for {offered}.",
-    remedy: "Pull an image that is built for this node's platform.",
+    remedy: "Pull an image built for this node's platform.",
   },
   digestMismatch: {
     code: "FailedPrecondition",
-    sentence: "{object} has digest {actual} instead of {expected}, so it was thrown away.",
-    remedy: "The content is damaged or forged; pull again, and if it stays so, push the image again.",
+    sentence: "{object} has digest {actual} instead of {expected}, so it was discarded.",
+    remedy: "The content is corrupt or forged; pull again, and if the error persists, push the image again.",
   },
   sizeMismatch: {
     code: "FailedPrecondition",
-    sentence: "{object} has {actual} bytes instead of {expected}, so it was thrown away.",
-    remedy: "The content is cut off or forged; pull again, and if it stays so, push the image again.",
+    sentence: "{object} has {actual} bytes instead of {expected}, so it was discarded.",
+    remedy: "The content is truncated or forged; pull again, and if the error persists, push the image again.",
   },
   layerRefused: {
     code: "FailedPrecondition",
     sentence: "{object} could not be unpacked: {problem}.",
-    remedy: "Nothing of it was kept; build and push the image again.",
+    remedy: "Rebuild and push the image again; nothing was kept.",
   },
   cancelled: {
     code: "Cancelled",
     sentence: "The pull of {object} was cancelled.",
-    remedy: "Pull again; what had come by then is kept for some minutes, unless the server stopped.",
+    remedy: "Pull again; content that has already arrived is kept for a few minutes, unless the server stopped.",
   },
   invalidHosts: {
     code: "FailedPrecondition",
     sentence: "The registry configuration {file} is not valid: {problem}.",
-    remedy: "Correct the file; it is read at each pull.",
+    remedy: "Correct the file; it is read on every pull.",
   },
   badArchive: {
     code: "InvalidArgument",
     sentence: "The image archive {file} cannot be loaded: {problem}.",
-    remedy: "Give an OCI layout directory, or a tar of one, or the output of docker save.",
+    remedy: "Provide an OCI layout directory, a tar of one, or the output of docker save.",
   },
   noSuchImage: {
     code: "NotFound",
@@ -97,8 +97,8 @@ export const imageErrors = catalogue({
   },
   tooManyNames: {
     code: "ResourceExhausted",
-    sentence: "The image store would hold more than {limit} names of images.",
-    remedy: "Remove images that nobody needs.",
+    sentence: "The image store would hold more than {limit} image names.",
+    remedy: "Remove unused images.",
   },
   imageMounted: {
     code: "FailedPrecondition",
@@ -107,13 +107,13 @@ export const imageErrors = catalogue({
   },
   notFlushed: {
     code: "Unavailable",
-    sentence: "{object} was thrown away: not all that was written at the same time reached the disk ({problem}).",
-    remedy: "Pull again; what is wrong with the disk stands in the kernel's log.",
+    sentence: "{object} was discarded: some data written at the same time did not reach the disk ({problem}).",
+    remedy: "Pull again; check the kernel log for disk errors.",
   },
   layerMissing: {
     code: "FailedPrecondition",
     sentence: "Layer {layer} of an image is no longer on this node's disk.",
-    remedy: "Remove the image and pull it again, and see who deletes files in Keelson's image store.",
+    remedy: "Remove the image and pull it again, and find out what deletes files in Keelson's image store.",
   },
   snapshotExists: {
     code: "AlreadyExists",
@@ -123,21 +123,21 @@ export const imageErrors = catalogue({
   noSnapshot: {
     code: "NotFound",
     sentence: "Container {container} has no writable layer.",
-    remedy: "It was removed meanwhile; list the containers again.",
+    remedy: "It was removed in the meantime; list the containers again.",
   },
   snapshotUnmeasured: {
     code: "Unavailable",
     sentence: "The writable layer of container {container} is still being measured for the first time.",
-    remedy: "Ask again; one of millions of files takes minutes.",
+    remedy: "Retry later; measuring a layer with millions of files takes minutes.",
   },
   invalidContainerId: {
     code: "InvalidArgument",
-    sentence: 'The container id "{container}" cannot name a writable layer.',
+    sentence: 'The container id "{container}" is not a valid name for a writable layer.',
     remedy: "Container ids are lower-case hex digits.",
   },
   storeBusy: {
     code: "FailedPrecondition",
-    sentence: "Another process works on the image store {root}.",
-    remedy: "Stop the other keelson first, or give this one another root.",
+    sentence: "Another process is using the image store {root}.",
+    remedy: "Stop the other keelson process, or give this one a different root.",
   },
 });

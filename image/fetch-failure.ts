@@ -1,9 +1,9 @@
-// One host of a registry did not deliver; registry.ts decides whether another one may.
+// The failure of one host of a registry; registry.ts decides whether another host is tried.
 
 export type FailureKind = "unavailable" | "refused" | "unauthenticated" | "forbidden" | "missing";
 
 export interface FetchFailureOptions extends ErrorOptions {
-  /** From when on another try may end well, in milliseconds of performance.now(); none may when absent. */
+  /** The earliest time for a retry, in milliseconds of performance.now(); no retry when absent. */
   readonly againAt?: number | undefined;
 }
 

@@ -13,7 +13,7 @@ beforeEach(async () => {
 });
 afterEach(() => rm(directory, { recursive: true }));
 
-test("is that of just these bytes", async () => {
+test("covers exactly these bytes", async () => {
   const bytes = randomBytes(3_000_000);
   const file = await open(path.join(directory, "file"), "w+");
   await file.write(bytes);
@@ -23,13 +23,13 @@ test("is that of just these bytes", async () => {
   await file.close();
 });
 
-test("of a large file leaves the event loop to others, and ends with its signal", async () => {
+test("of a large file does not block the event loop, and ends with its signal", async () => {
   const file = await open(path.join(directory, "large"), "w+");
   await file.truncate(1024 ** 3);
   const before = process.threadCpuUsage();
   await digestOfPart({ fd: file.fd, start: 0, end: 1024 ** 3 }, never);
   const { user, system } = process.threadCpuUsage(before);
-  // Microseconds of this thread's own; hashing a GiB on it takes several hundred thousand.
+  // Microseconds of this thread alone; hashing a GiB on it would take several hundred thousand.
   expect(user + system).toBeLessThan(200_000);
 
   await file.truncate(1024 ** 4);

@@ -1,6 +1,6 @@
-// The digest of a part of a file, made in a thread of its own: layers are too large for the event loop.
+// The digest of a part of a file, computed in a thread of its own: layers are too large for the event loop.
 //
-// This module is what the thread runs, too. Memory is one piece; the thread goes with the signal.
+// The thread runs this same module. It holds one piece in memory, and the signal terminates it.
 
 import { createHash } from "node:crypto";
 import { once } from "node:events";
@@ -10,7 +10,7 @@ import { parseDigest } from "./digest.ts";
 import type { Digest } from "./types.ts";
 
 export interface FilePart {
-  /** Open until the answer is there. */
+  /** Must stay open until the digest is computed. */
   readonly fd: number;
   /** Bytes from the file's start. */
   readonly start: number;
@@ -18,7 +18,7 @@ export interface FilePart {
 }
 
 const pieceSize = 1024 * 1024;
-/** Tells our thread's data from those of other threads that import this module. */
+/** Distinguishes our thread's data from that of other threads that import this module. */
 const task = "keelson file digest";
 
 /** Rejects with the signal's reason, and when the file ends before the part does. */
@@ -28,13 +28,13 @@ export async function digestOfPart(part: FilePart, signal: AbortSignal): Promise
   try {
     const [answer]: unknown[] = await once(worker, "message", { signal });
     const digest = typeof answer === "string" ? parseDigest(answer) : undefined;
-    if (digest === undefined) throw new Error("the thread that makes digests gave none");
+    if (digest === undefined) throw new Error("the digest thread returned no digest");
     return digest;
   } catch (error) {
     signal.throwIfAborted();
     throw error;
   } finally {
-    // Resolves once the thread is gone: it reads from the descriptor until then.
+    // Resolves once the thread has exited: it reads from the descriptor until then.
     await worker.terminate();
   }
 }

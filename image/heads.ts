@@ -1,4 +1,5 @@
-// The heads of blobs: what came before a fetch broke off, for the next one to go on from. Not checked: the whole is.
+// The heads of blobs: the bytes that arrived before a fetch broke off, from which the next fetch resumes. Heads are not
+// verified, only complete blobs are.
 
 import { rename, stat } from "node:fs/promises";
 import type { Layout } from "./layout.ts";
@@ -21,14 +22,14 @@ export class BlobHeads {
     this.#trash = trash;
   }
 
-  /** Who takes it keeps or removes it. */
+  /** The caller then owns the head and must keep or remove it. */
   take(digest: Digest): BlobHead | undefined {
     const head = this.#kept.get(digest);
     this.#kept.delete(digest);
     return head;
   }
 
-  /** Keeps what has come, `blob`, or the head that it began with, if that is no shorter. One that is kept already stays. */
+  /** Keeps the partial `blob`, or the head it started from if that is no shorter. A head that is already kept stays. */
   async keep({ digest, size: whole }: Descriptor, blob: string, before: BlobHead | undefined): Promise<void> {
     const size = await stat(blob).then(
       (found) => found.size,
@@ -44,12 +45,12 @@ export class BlobHeads {
     }
   }
 
-  /** Removes one that was taken, unless it is kept again. */
+  /** Removes a head that was taken, unless it was kept again. */
   async remove(digest: Digest, head: BlobHead | undefined): Promise<void> {
     if (head !== undefined && this.#kept.get(digest) !== head) await this.#trash.remove([head.path]);
   }
 
-  /** Keeps those alone whose blobs are needed; where the others are. */
+  /** Keeps only heads whose blobs are needed; returns the paths of the others. */
   leave(isNeeded: (digest: Digest) => boolean): readonly string[] {
     const left = [...this.#kept].filter(([digest]) => !isNeeded(digest));
     for (const [digest] of left) this.#kept.delete(digest);

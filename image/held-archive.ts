@@ -1,4 +1,4 @@
-// What an archive of images consists of (OCI image-spec image-layout.md): their part of the store's own layout.
+// The content of an archive of images (OCI image-spec image-layout.md): their part of the store's own layout.
 
 import type { Catalog } from "./catalog.ts";
 import { imageErrors } from "./errors.ts";
@@ -9,7 +9,7 @@ import { containerdNameAnnotation, nameAnnotation } from "./names.ts";
 import { type Needs, needsOf } from "./needs.ts";
 import type { Digest, HeldArchive } from "./types.ts";
 
-/** Throws noSuchImage. Its content is leased from `inventory` until it is released. */
+/** The content is leased from `inventory` until the archive is released. Throws noSuchImage. */
 export function holdArchive(
   references: readonly string[],
   catalog: Catalog,

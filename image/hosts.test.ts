@@ -1,4 +1,4 @@
-// What hosts.toml and the certificates beside its place make of a registry's endpoints. Pulls by them: mirrors.test.ts.
+// A registry's endpoints by hosts.toml and the certificates next to it. For pulls from them see mirrors.test.ts.
 
 import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
@@ -68,7 +68,7 @@ describe("endpoints", () => {
     ]);
   });
 
-  test("come from the port's directory, else the plain one, else _default", async () => {
+  test("come from the directory with the port, else the one without, else _default", async () => {
     const find = async (registry: string) => (await loadEndpoints(directory, registry))[0]?.host;
     await write("_default", '[host."http://default"]');
     expect(await find("reg.io:5000")).toBe("default");
@@ -79,7 +79,7 @@ describe("endpoints", () => {
     expect((await loadEndpoints(directory, "other.io")).at(-1)?.base).toBe("https://other.io/v2");
   });
 
-  test("are Docker Hub's own for what calls itself docker.io, as containerd's first example has it", async () => {
+  test("are Docker Hub's own for a server named docker.io, as in containerd's first example", async () => {
     const text =
       'server = "https://docker.io"\n[host."https://registry-1.docker.io"]\ncapabilities = ["pull", "resolve"]';
     await write("docker.io", text);
@@ -88,7 +88,7 @@ describe("endpoints", () => {
     ]);
   });
 
-  test("are asked with TLS first where an http address has settings for it, unless its port is HTTP's own", async () => {
+  test("are tried with TLS first when an http address has TLS settings, unless its port is 80", async () => {
     await write(
       "reg.io",
       '[host."http://10.0.0.1:5000"]\nskip_verify = true\n[host."http://10.0.0.2"]\nskip_verify = true',
@@ -101,7 +101,7 @@ describe("endpoints", () => {
     ]);
   });
 
-  test("have the certificates that lie where no hosts.toml is, named as Docker names them", async () => {
+  test("have the certificates in a directory without hosts.toml, by Docker's file names", async () => {
     await mkdir(path.join(directory, "reg.io_5000_"));
     for (const name of ["a.crt", "b.crt", "client.cert", "client.key", "other.txt"]) {
       await writeFile(path.join(directory, "reg.io_5000_", name), name);
@@ -116,7 +116,7 @@ describe("endpoints", () => {
     ]);
   });
 
-  test("have one file for certificate and key where the pair's second name is empty", async () => {
+  test("use one file for certificate and key when the pair's second name is empty", async () => {
     await write("reg.io", 'client = [["client.pem", ""]]');
     await writeFile(path.join(directory, "reg.io/client.pem"), "both");
     const both = Buffer.from("both");
@@ -131,11 +131,11 @@ describe("endpoints", () => {
   });
 
   test.each([
-    ["no TOML", "server ="],
-    ["a host that is no table", 'host = "x"'],
-    ["a server that is no URL", 'server = "https://%%%"'],
-    ["a certificate that is not there", '[host."https://a"]\nca = "missing.pem"'],
-    ["a switch that is a text", '[host."https://a"]\nskip_verify = "yes"'],
+    ["invalid TOML", "server ="],
+    ["a host that is not a table", 'host = "x"'],
+    ["a server that is not a URL", 'server = "https://%%%"'],
+    ["a missing certificate", '[host."https://a"]\nca = "missing.pem"'],
+    ["a boolean given as a string", '[host."https://a"]\nskip_verify = "yes"'],
     ["capabilities that are numbers", '[host."https://a"]\ncapabilities = [1]'],
     ["a password in the URL", 'server = "https://user:pass@reg.io"'],
   ])("%s is an error that names the file", async (_name, text) => {

@@ -1,8 +1,8 @@
-// Where a registry is reached: containerd's hosts.toml layout (its docs/hosts.md).
+// The endpoints of a registry: containerd's hosts.toml layout (its docs/hosts.md).
 //
-// `<directory>/<host>/hosts.toml`, `<directory>/<host>_<port>_/hosts.toml` or `<directory>/_default/hosts.toml`
-// names mirrors, tried in the file's order, and the server, tried last; where there is no such file, certificates beside
-// its place are taken by Docker's names. Read again at each pull.
+// `<directory>/<host>/hosts.toml`, `<directory>/<host>_<port>_/hosts.toml` or `<directory>/_default/hosts.toml` names
+// mirrors, tried in the file's order, and the server, tried last. Without that file, certificates with Docker's file
+// names in the same directory are used. Read again on every pull.
 
 import { readdir, readFile } from "node:fs/promises";
 import { isIP } from "node:net";
@@ -19,11 +19,11 @@ export interface TlsSettings {
   readonly rejectUnauthorized?: boolean;
 }
 
-/** Of hosts that nobody has said anything about. */
+/** For hosts without any TLS settings. */
 export const noTls: TlsSettings = {};
 
 export interface Endpoint {
-  /** Up to and with `/v2`, without a slash at the end. */
+  /** Up to and including `/v2`, without a trailing slash. */
   readonly base: string;
   /** Host and port as in the URL. */
   readonly host: string;
@@ -32,7 +32,7 @@ export interface Endpoint {
   readonly tls: TlsSettings;
   /** Names in lower case. */
   readonly headers: readonly (readonly [name: string, values: readonly string[]])[];
-  /** False for a mirror: it is told the registry's name by `?ns=` and gets none of the registry's credentials. */
+  /** False for a mirror: it gets the registry's name as `?ns=` and none of the registry's credentials. */
   readonly isServer: boolean;
 }
 
@@ -52,7 +52,7 @@ export async function loadEndpoints(directory: string, registry: string): Promis
   return [makeEndpoint(serverUrl(registry), noSettings, true)];
 }
 
-/** `*.crt` are of authorities, `NAME.cert` with `NAME.key` our own, of which the first is used. */
+/** `*.crt` are CA certificates; `NAME.cert` with `NAME.key` is a client certificate, of which the first is used. */
 async function certificateFiles(directory: string): Promise<TlsSettings | undefined> {
   const names = await readdir(directory).catch((error: unknown) => {
     if (isErrno(error, "ENOENT", "ENOTDIR")) return [];
@@ -77,7 +77,7 @@ async function certificateFiles(directory: string): Promise<TlsSettings | undefi
   };
 }
 
-/** As containerd has it: who gives an http address settings for TLS wants TLS, if the host speaks it. */
+/** As in containerd: an http address that is configured with TLS settings is tried with TLS first. */
 function withTlsFirst(endpoint: Endpoint): readonly Endpoint[] {
   const url = new URL(endpoint.base);
   if (url.protocol !== "http:" || url.port === "" || Object.keys(endpoint.tls).length === 0) return [endpoint];
@@ -147,7 +147,7 @@ class HostsFile {
     };
   }
 
-  /** `client`: one file with both, or a list of `[certificate, key]` pairs, of which the first is used. */
+  /** `client`: one file with both certificate and key, or a list of such pairs, of which the first is used. */
   async #client(table: TomlTable): Promise<readonly Buffer[]> {
     const client = table.client;
     const first = Array.isArray(client) ? client[0] : client;
@@ -219,7 +219,7 @@ function makeEndpoint(url: URL, settings: Settings, isServer: boolean): Endpoint
   };
 }
 
-/** Docker Hub's API is not at the name that its images carry. */
+/** Docker Hub's API has a different host name than its image references. */
 const dockerHub = "registry-1.docker.io";
 
 function serverUrl(registry: string): URL {
@@ -227,7 +227,7 @@ function serverUrl(registry: string): URL {
   return new URL(`${defaultScheme(host)}://${host}`);
 }
 
-/** Plain HTTP unasked is for this machine's own loopback only, as containerd and Docker have it. */
+/** Plain HTTP is the default only for this machine's loopback, as in containerd and Docker. */
 function defaultScheme(address: string): "http" | "https" {
   const url = URL.parse(`http://${address}`);
   const host = url?.hostname ?? "";

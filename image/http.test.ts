@@ -1,4 +1,4 @@
-// What a pull's HTTP client brings into the daemon's memory, and its connections over a bad network.
+// The modules that a pull's HTTP client loads, and its connections over a bad network.
 
 import { execFileSync } from "node:child_process";
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
@@ -6,7 +6,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { expect, onTestFinished, test } from "vitest";
 
-test("of undici it loads the agent, its requests and errors, not the whole package", () => {
+test("loads only undici's agent, its requests and errors, not the complete package", () => {
   const script = `
     const { createRequire } = await import("node:module");
     await import(${JSON.stringify(join(import.meta.dirname, "http.ts"))});
@@ -19,12 +19,12 @@ test("of undici it loads the agent, its requests and errors, not the whole packa
   expect(loaded?.filter((path) => /fetch|websocket|mock|cache/i.test(path))).toEqual([]);
 });
 
-test("a name with many addresses is reached though the first packet is lost, and though the last address has no way", async () => {
+test("a name with many addresses is reached although the first packet is lost and the last address is unreachable", async () => {
   const directory = await mkdtemp(join(tmpdir(), "keelson-http-"));
   onTestFinished(() => rm(directory, { recursive: true }));
   const addresses = ["127.0.0.2", "127.0.0.3", "2001:db8::1", "2001:db8::2"];
   await writeFile(join(directory, "hosts"), addresses.map((address) => `${address} registry.test\n`).join(""));
-  // Of each connection the first packet is dropped; Linux sends the next after a second.
+  // The first packet of each connection is dropped; Linux retransmits after a second.
   const rules = `table inet lossy {
     set seen { type inet_service; flags dynamic,timeout; timeout 1m; }
     chain input {
@@ -44,7 +44,7 @@ test("a name with many addresses is reached though the first packet is lost, and
     const response = await connections.send({ method: "GET", url, headers: new Map(), tls: {}, signal });
     console.log((await connections.readBody(response, 100, signal)).toString());
     process.exit();`;
-  // Without an IPv6 address of the host, the resolver would give none.
+  // If the host had no IPv6 address, the resolver would return none.
   const setup = `set -e
     mount --bind ${directory}/hosts /etc/hosts
     ip link set lo up

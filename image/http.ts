@@ -1,8 +1,8 @@
 // One HTTP exchange with a registry, and its body, each with deadlines and bounds. No redirects, no retries here.
 //
-// Bounds: headers (undici's own 16 KiB), a body that is read whole (the caller's limit and `documentMs`; the stream
-// joins small pieces by itself), a body that is streamed (`stallMs` between pieces, counted only while we wait; its size
-// is the reader's to check).
+// Bounds: headers (undici's own 16 KiB); a body that is read into memory (the caller's limit and `documentMs`; the
+// stream joins small pieces by itself); a body that is streamed (`stallMs` between pieces, counted only while we wait;
+// the reader checks its size).
 
 import { createSecureContext, getCACertificates, setDefaultCACertificates } from "node:tls";
 import type { Dispatcher } from "undici";
@@ -15,13 +15,13 @@ import type { TlsSettings } from "./hosts.ts";
 import { BadProxy, type ProxyFor } from "./proxy.ts";
 
 export interface Timeouts {
-  /** Milliseconds until connected, TLS included. */
+  /** Milliseconds until connected, including TLS. */
   readonly connectMs: number;
-  /** Milliseconds from there until the response's headers are in. */
+  /** Milliseconds from there until the response headers have arrived. */
   readonly responseMs: number;
-  /** Milliseconds that a body may stand still while we wait for it. */
+  /** Milliseconds that a body may stall while we wait for it. */
   readonly stallMs: number;
-  /** Milliseconds for a whole small document. */
+  /** Milliseconds for reading a complete small document. */
   readonly documentMs: number;
 }
 
@@ -31,17 +31,17 @@ export interface HttpRequest {
   readonly headers: ReadonlyMap<string, string | readonly string[]>;
   readonly body?: string;
   readonly tls: TlsSettings;
-  /** How many times `responseMs` the answer may take; once, when it is left out. */
+  /** Multiplies `responseMs` for this request; 1 when absent. */
   readonly patience?: number;
   readonly signal: AbortSignal;
 }
 
-/** Headers are in, the body is still to be read, discarded or given up. */
+/** The headers have arrived; the body must still be read, discarded or given up. */
 export type HttpResponse = Dispatcher.ResponseData;
 
-/** The connection failed or fell silent; worth another try. */
+/** The connection failed or stalled. */
 export class ConnectionError extends Error {
-  /** False when a second try would only fail the same way (refused, unknown host, bad certificate). */
+  /** False when a retry would fail the same way (connection refused, unknown host, bad certificate). */
   readonly transient: boolean;
 
   constructor(message: string, transient: boolean, cause?: unknown) {
@@ -52,16 +52,16 @@ export class ConnectionError extends Error {
 
 export class BodyTooLarge extends Error {}
 
-/** Bytes that are cheaper to read than a new connection is to make. */
+/** Bytes that are cheaper to read than to open a new connection. */
 const drainLimit = 64 * 1024;
-/** By how much undici's limits, which count in seconds, may be late. */
+/** How late undici's timeouts may fire: their resolution is seconds. */
 const coarseMs = 2_000;
 
-/** Connections of one pull, kept alive between requests; `close` ends them. */
+/** Connections of one pull, kept alive between requests until `close`. */
 export class HttpConnections {
   readonly #timeouts: Timeouts;
   readonly #proxyFor: ProxyFor;
-  /** By the settings that they connect with, then by origin. */
+  /** By TLS settings, then by origin. */
   readonly #agents = new Map<TlsSettings, Map<string, Dispatcher>>();
 
   constructor(timeouts: Timeouts, proxyFor: ProxyFor) {
@@ -69,16 +69,16 @@ export class HttpConnections {
     this.#proxyFor = proxyFor;
   }
 
-  /** Sends a request and resolves with the response once its headers are in. */
+  /** Sends a request and resolves with the response once its headers have arrived. */
   async send({ method, url, headers, body, tls, patience = 1, signal }: HttpRequest): Promise<HttpResponse> {
     signal.throwIfAborted();
     const responseMs = this.#timeouts.responseMs * patience;
     const proxy = this.#proxyOf(url);
-    // Never with a proxy's password.
-    const way = proxy === undefined ? url.host : `${url.host} by the proxy ${proxy.host}`;
+    // Must never include the proxy's password.
+    const way = proxy === undefined ? url.host : `${url.host} via the proxy ${proxy.host}`;
     const ended = beginWork("registry request", () => `${method} ${url.host}${url.pathname}`, url.host);
-    // By a proxy there are two of each. Interim answers (RFC 9110 section 15.2) may come for ever, and start the limit that
-    // undici has again.
+    // Via a proxy there are two of each. Interim responses (RFC 9110 section 15.2) may arrive endlessly, and each of
+    // them restarts undici's timeout.
     const longestMs = 2 * (this.#timeouts.connectMs + responseMs) + coarseMs;
     const late = () => new ConnectionError(`${way} did not answer within ${longestMs} ms`, true);
     using limit = new TimeLimit(longestMs, late);
@@ -89,9 +89,9 @@ export class HttpConnections {
         method,
         headers: Object.fromEntries([...headers].map(([name, value]) => [name, asHeader(value)])),
         body: body ?? null,
-        // Of the two the caller's goes on to hold for the body.
+        // Of the two, only the caller's signal also covers the body.
         signal: AbortSignal.any([signal, limit.signal]),
-        // A proxy's own connection has undici's limit, of five minutes.
+        // A proxy's own connection has undici's default of five minutes.
         headersTimeout: responseMs,
         bodyTimeout: this.#timeouts.stallMs,
       });
@@ -104,7 +104,7 @@ export class HttpConnections {
     }
   }
 
-  /** The body's chunks. Throws ConnectionError when it breaks off or stands still while we wait. */
+  /** The body's chunks. Throws ConnectionError when the body breaks off or stalls while we wait. */
   async *body({ body }: HttpResponse, signal: AbortSignal): AsyncGenerator<Buffer, void, void> {
     try {
       yield* body;
@@ -114,7 +114,7 @@ export class HttpConnections {
     }
   }
 
-  /** A whole body of at most `limit` bytes. Throws BodyTooLarge as soon as that is clear. */
+  /** Reads a complete body of at most `limit` bytes. Throws BodyTooLarge as soon as the limit is exceeded. */
   async readBody(response: HttpResponse, limit: number, signal: AbortSignal): Promise<Buffer> {
     const announced = Number(header(response, "content-length") ?? 0);
     if (announced > limit) {
@@ -122,25 +122,25 @@ export class HttpConnections {
       throw new BodyTooLarge(`a body of ${announced} bytes was announced`);
     }
     const { documentMs } = this.#timeouts;
-    const late = () => new ConnectionError(`a document did not come within ${documentMs} ms`, true);
+    const late = () => new ConnectionError(`a document did not arrive within ${documentMs} ms`, true);
     using time = new TimeLimit(documentMs, late);
     time.signal.addEventListener("abort", () => response.body.destroy(time.signal.reason));
     const chunks: Buffer[] = [];
     let size = 0;
     for await (const chunk of this.body(response, signal)) {
       size += chunk.length;
-      if (size > limit) throw new BodyTooLarge(`more than ${limit} bytes came`);
+      if (size > limit) throw new BodyTooLarge(`more than ${limit} bytes arrived`);
       chunks.push(chunk);
     }
     return Buffer.concat(chunks);
   }
 
-  /** Ends a response nobody reads; a short body is drained, so that its connection serves the next request. */
+  /** Discards an unread response; a short body is drained, so that its connection can be reused. */
   discard(response: HttpResponse): void {
     response.body.dump({ limit: drainLimit }).catch(() => undefined);
   }
 
-  /** Ends a response, and its connection with it. */
+  /** Discards a response and closes its connection. */
   giveUp(response: HttpResponse): void {
     response.body.on("error", () => undefined).destroy();
   }
@@ -176,12 +176,12 @@ export class HttpConnections {
     if (error instanceof ConnectionError) return error;
     const { connectMs, stallMs } = this.#timeouts;
     const late = (what: string) => new ConnectionError(`${host} ${what} ms`, true, error);
-    if (error instanceof errors.ConnectTimeoutError) return late(`did not take the connection within ${connectMs}`);
+    if (error instanceof errors.ConnectTimeoutError) return late(`did not accept the connection within ${connectMs}`);
     if (error instanceof errors.HeadersTimeoutError) return late(`did not answer within ${responseMs}`);
     if (error instanceof errors.BodyTimeoutError) return late(`sent nothing for ${stallMs}`);
     if (!(error instanceof Error)) return new ConnectionError(`${host}: ${String(error)}`, true);
     const code = "code" in error ? String(error.code) : "";
-    // Node wraps one error per tried address in an AggregateError without a message.
+    // Node wraps one error per address it tried in an AggregateError without a message.
     const text = error.message || code || error.name;
     const isCertificate = /CERT|SELF_SIGNED|^ERR_TLS|ERR_SSL|EPROTO|UNABLE_TO/.test(code);
     return new ConnectionError(`${host}: ${text}`, !lasting.has(code) && !isCertificate, error);
@@ -192,17 +192,18 @@ function makeAgent({ connectMs, responseMs, stallMs }: Timeouts, proxy: URL | un
   const { ca, ...others } = tls;
   const connect = {
     timeout: connectMs,
-    // Node gives an address 250 ms, less than a lost packet takes or a far registry, and comes back to none.
+    // By default Node tries each address for 250 ms and never returns to it: too short after a lost packet or for a
+    // distant registry.
     autoSelectFamily: true,
     autoSelectFamilyAttemptTimeout: Math.ceil(connectMs / 4),
   };
   const secure = {
     ...connect,
     ...others,
-    // Node would trust these alone. Hundreds of certificates are read once, not for each connection.
+    // With `ca`, Node would trust only these. The hundreds of default certificates are parsed once, not per connection.
     ...(ca && { secureContext: createSecureContext({ ...tls, ca: [...getCACertificates("default"), ...ca] }) }),
   };
-  // One connection for each layer, as their number is limited.
+  // One connection per layer: the number of layers that are fetched in parallel is limited.
   const common = { headersTimeout: responseMs, bodyTimeout: stallMs, allowH2: false };
   if (proxy === undefined) return new Agent({ ...common, connect: secure });
   return new ProxyAgent({
@@ -210,9 +211,9 @@ function makeAgent({ connectMs, responseMs, stallMs }: Timeouts, proxy: URL | un
     uri: proxy.href,
     requestTls: { ...secure, allowH2: false },
     proxyTls: { ...connect, allowH2: false },
-    // Tunnels are opened by `connect`, which undici's index would have given to every agent.
+    // Tunnels are opened with `connect`, which undici's index would have added to every agent.
     clientFactory: (_, options) => Object.assign(new Agent({ ...common, ...options }), { connect: api.connect }),
-    // Of plain http a proxy is asked for the document itself: many make no tunnel to port 80.
+    // For plain http the proxy forwards the request itself: many refuse a tunnel to port 80.
     proxyTunnel: false,
   });
 }
@@ -227,14 +228,14 @@ function asHeader(value: string | readonly string[]): string | string[] {
   return typeof value === "string" ? value : [...value];
 }
 
-// What a second try cannot mend at once; a mirror or the kubelet's own retry can.
+// An immediate retry does not help with these; a mirror or the kubelet's own retry may.
 const lasting: ReadonlySet<string> = new Set(["ECONNREFUSED", "ENOTFOUND", "EHOSTUNREACH", "ENETUNREACH"]);
 
 let trustsSystem = false;
 
 /**
- * Registries may have certificates of authorities that only the system was told of, as companies' own are: Node has a list
- * of its own. Its option --use-system-ca reads them at every start, which takes 25 ms of a processor.
+ * Registries may have certificates from CAs that only the system trusts, such as a company's own: Node has a built-in
+ * list. Its option --use-system-ca would read the system's at every start, which takes 25 ms of processor time.
  */
 function trustSystem(): void {
   if (trustsSystem) return;

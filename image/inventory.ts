@@ -1,7 +1,7 @@
-// What content lies on disk (blobs and unpacked layers), how it comes there, and which of it goes.
+// The content on disk (blobs and unpacked layers): adding it, flushing it and removing garbage.
 //
-// Content becomes durable only with the image that names it (store.ts commits); what no image, pull
-// or container needs is garbage at any time, after a crash as well.
+// Content becomes durable only with the image that names it (store.ts commits); content that no image, pull or
+// container needs is garbage at any time, also after a crash.
 
 import { readdir, readFile, rename, stat } from "node:fs/promises";
 import path from "node:path";
@@ -30,7 +30,7 @@ import type { Trash } from "./trash.ts";
 import type { Digest, Transfer } from "./types.ts";
 import { isWorthAnotherPull } from "./unfinished.ts";
 
-/** An entry of the directory of blobs or of layers, whoever made it. */
+/** An entry of the directory of blobs or of layers, whether ours or not. */
 interface Entry {
   readonly kind: keyof Needs;
   readonly name: string;
@@ -40,13 +40,13 @@ export interface InventoryOptions {
   readonly layout: Layout;
   readonly host: Host;
   readonly trash: Trash;
-  /** Open on the store's file system since before anything was written: it is told of everything that gets lost. */
+  /** Open on the store's file system since before anything was written: syncfs on it reports every write error. */
   readonly flushDescriptor: number;
   readonly unpack: Unpack;
   readonly limits: LayerLimits;
-  /** Layers of one pull that are fetched and unpacked at the same time. */
+  /** Layers of one pull that are fetched and unpacked in parallel. */
   readonly parallelLayers: number;
-  /** Told what could not be read at start. */
+  /** Called with what could not be read at start. */
   readonly onProblem: (sentence: string) => void;
 }
 
@@ -58,19 +58,19 @@ export class Inventory {
   readonly #leases = new Set<Needs>();
   readonly #flights = new SingleFlight<void>("abort");
   readonly #places: LayerPlaces;
-  /** Walks over layers, each on a thread of its own. */
+  /** Limits walks over layers, which run on a thread each. */
   readonly #walks = new Slots(1);
-  /** Everything that moves content in or out or commits an image, one at a time. */
+  /** Serialises everything that moves content in or out or commits an image. */
   readonly queue = new Slots(1);
-  /** Where each layer that is under way is staged, by its blob. */
+  /** Staging directories of layers in flight, by blob. */
   readonly #arriving = new Map<Digest, string>();
-  /** Of blobs that are not there, as long as somebody leases them. */
+  /** Heads of missing blobs, kept while the blob is leased. */
   readonly #heads: BlobHeads;
-  /** Ids of covers that are not needed, as a look at their stacks told; forgotten when a layer goes. */
+  /** Ids of covers that a check of their stacks found unnecessary; cleared when a layer is removed. */
   readonly #needless = new Set<Digest>();
-  /** Placed since the last flush that went well. */
+  /** Placed since the last successful flush. */
   readonly #unflushed = { blobs: new Set<Digest>(), layers: new Set<Digest>() };
-  /** Why the last flush that failed did. */
+  /** The error of the last failed flush. */
   #failedFlush: unknown;
 
   private constructor(options: InventoryOptions, layers: Map<Digest, LayerRecord>, blobs: Map<Digest, number>) {
@@ -81,7 +81,7 @@ export class Inventory {
     this.#places = new LayerPlaces(options.parallelLayers);
   }
 
-  /** Reads what is there, and has the trash find what is half-made. What cannot be read counts as missing. */
+  /** Reads what is on disk, and hands unfinished work to the trash. Unreadable content counts as missing. */
   static async open(options: InventoryOptions): Promise<Inventory> {
     const { layout, trash, onProblem } = options;
     const blobs = new Map<Digest, number>();
@@ -95,12 +95,12 @@ export class Inventory {
       }
     }
     const layers = await readLayers(layout, onProblem);
-    // The directory itself stays: a full disk has no room for a new one.
+    // The directory itself stays: a full disk may have no room for a new one.
     trash.find((await readdir(layout.staging)).map((name) => path.join(layout.staging, name)));
     return new Inventory(options, layers, blobs);
   }
 
-  /** Protects content from removal until it is given back; take it before asking what is there. */
+  /** Protects content from removal until released; take the lease before checking what is there. */
   lease(needs: Needs): Lease {
     this.#leases.add(needs);
     return { release: () => this.#leases.delete(needs) };
@@ -110,12 +110,12 @@ export class Inventory {
     return this.#blobs.get(descriptor.digest) === descriptor.size;
   }
 
-  /** True when the layer is there and this compressed form was seen to be it. */
+  /** True when the layer is present and this blob was verified to inflate to it. */
   hasLayer(descriptor: Descriptor, diffId: Digest): boolean {
     return this.hasBlob(descriptor) && this.#layers.get(diffId)?.blobs.includes(descriptor.digest) === true;
   }
 
-  /** How much of these blobs is there, or on its way. */
+  /** How much of these blobs has arrived, including partial ones. */
   async transfer(blobs: readonly Descriptor[]): Promise<Transfer> {
     const arrived = await Promise.all(blobs.map((blob) => this.#arrived(blob)));
     const sum = (sizes: readonly number[]) => sizes.reduce((total, size) => total + size, 0);
@@ -131,7 +131,7 @@ export class Inventory {
     );
   }
 
-  /** A small blob that is there. */
+  /** Reads a small blob that is present. */
   readBlob(digest: Digest): Promise<Buffer> {
     return readFile(this.#options.layout.blob(digest));
   }
@@ -144,7 +144,7 @@ export class Inventory {
       await writeFile(draft, bytes, { mode: 0o600 });
       await this.queue.run(async () => {
         throwIfLost(`Blob ${digest}`);
-        // An image may count on the one that is there, and it may be flushed.
+        // Keep a blob that is already there: an image may depend on it, and it may be flushed.
         if (this.#blobs.get(digest) === bytes.length) return;
         await rename(draft, this.#options.layout.blob(digest));
         this.#blobs.set(digest, bytes.length);
@@ -154,8 +154,8 @@ export class Inventory {
   }
 
   /**
-   * Fetches and unpacks a layer unless it is there. Several that want the same one of the same registry share the work;
-   * nobody waits for a registry that he did not name.
+   * Fetches and unpacks a layer unless it is present. Concurrent calls for the same layer of the same registry share
+   * the work; no caller waits for a registry that it did not name.
    */
   async addLayer(descriptor: Descriptor, diffId: Digest, source: ContentSource, signal: AbortSignal): Promise<void> {
     const key = `${source.origin} ${descriptor.digest} ${diffId}`;
@@ -167,7 +167,7 @@ export class Inventory {
         );
       } catch (error) {
         signal.throwIfAborted();
-        // The other's credentials may be to blame: try with our own.
+        // The other caller's credentials may be the cause: try with our own.
         if (!isJoining) throw error;
       }
     }
@@ -178,14 +178,14 @@ export class Inventory {
     const head = this.#heads.take(digest);
     try {
       await this.#fetchFrom(head, descriptor, diffId, source, signal);
-      // Of a pull from another registry, which broke off meanwhile.
+      // A head left by a concurrent pull from another registry that broke off.
       await this.#heads.remove(digest, this.#heads.take(digest));
     } catch (error) {
-      // Whatever is wrong with the whole may be the head's fault (a power cut, another registry): once without it. Then
-      // it may be the host's, and another one has it right.
+      // The head may be the cause (a power cut, another registry): retry once without it. Otherwise the host may be,
+      // and another host may have the right content.
       if (isWorthAnotherPull(error, signal)) throw error;
       if (head === undefined && !(isOfContent(error) && source.distrust(descriptor))) throw error;
-      // Before, as the disk may be full.
+      // Before the retry, because the disk may be full.
       await this.#heads.remove(digest, head);
       await this.#fetchLayer(descriptor, diffId, source, signal);
     } finally {
@@ -213,7 +213,7 @@ export class Inventory {
         this.#arriving.delete(descriptor.digest);
         signal.throwIfAborted();
         throwIfLost(`Layer ${descriptor.digest}`);
-        // Another registry's came meanwhile, and may be flushed.
+        // The layer arrived from another registry in the meantime, and may be flushed.
         if (this.hasLayer(descriptor, diffId)) return;
         const known = this.#layers.get(diffId);
         const record = await placeLayer(layout, staged, known, descriptor.digest);
@@ -227,12 +227,12 @@ export class Inventory {
 
   async #keepHead(descriptor: Descriptor, blob: string, before: BlobHead | undefined): Promise<void> {
     await this.queue.run(async () => {
-      // Else it came from another registry meanwhile.
+      // Otherwise it arrived from another registry in the meantime.
       if (!this.hasBlob(descriptor)) await this.#heads.keep(descriptor, blob, before);
     });
   }
 
-  /** Makes the cover of a stack (bottom first), whose layers are fetched and leased; undefined when it needs none. */
+  /** Creates the cover of a stack (bottom first), whose layers are fetched and leased; undefined when it needs none. */
   async addCover(diffIds: readonly Digest[], signal: AbortSignal): Promise<Digest | undefined> {
     const { layout, host } = this.#options;
     const cover = coverIdOf(diffIds);
@@ -249,7 +249,7 @@ export class Inventory {
           throw error;
         });
       if (staged === undefined) {
-        // Else a flush has failed meanwhile, and what was looked at may not be what was written.
+        // Otherwise a flush has failed in the meantime, and the content that was checked may have been wrong.
         if (hasLayers()) this.#needless.add(cover);
         return undefined;
       }
@@ -264,21 +264,21 @@ export class Inventory {
     });
   }
 
-  /** The cover of a stack (bottom first) that is there. */
+  /** The cover of a stack (bottom first), if it is present. */
   coverOf(diffIds: readonly Digest[]): Digest | undefined {
     const cover = coverIdOf(diffIds);
     return this.#layers.has(cover) ? cover : undefined;
   }
 
   /**
-   * In the queue's turn: flushes everything placed so far; an image that is named after this survives a power cut. Bytes
-   * that get lost may be anybody's: what was placed since the last good flush goes then, whoever leases it. Throws
-   * Unavailable, also when an earlier failure took some of this image.
+   * Flushes everything placed so far, so that an image that is named afterwards survives a power cut; the caller holds
+   * the queue. After a write error, any unflushed content may be damaged: everything placed since the last successful
+   * flush is removed, even if leased. Throws Unavailable, also when an earlier failure removed content of this image.
    */
   async flush(image: StoredManifest): Promise<void> {
     const { host, flushDescriptor, layout, trash } = this.#options;
     const object = `Manifest ${image.descriptor.digest}`;
-    if (!this.#isWhole(image)) throw this.#notFlushed(object);
+    if (!this.#isComplete(image)) throw this.#notFlushed(object);
     try {
       await host.syncFileSystem(flushDescriptor);
     } catch (error) {
@@ -296,7 +296,7 @@ export class Inventory {
     this.#unflushed.layers.clear();
   }
 
-  #isWhole({ descriptor, manifest, document, cover }: StoredManifest): boolean {
+  #isComplete({ descriptor, manifest, document, cover }: StoredManifest): boolean {
     const hasLayers = manifest.layers.every((layer, index) => {
       const diffId = document.diffIds[index];
       return diffId !== undefined && this.hasLayer(layer, diffId);
@@ -309,21 +309,21 @@ export class Inventory {
     return imageErrors.notFlushed({ object, problem: messageOf(this.#failedFlush) }, this.#failedFlush);
   }
 
-  /** Removes all content that is neither leased nor in `needed`, which is asked when the queue's turn comes. */
+  /** Removes all content that is neither leased nor in `needed`, which is evaluated once the queue is held. */
   async collect(needed: () => Needs): Promise<void> {
     await this.#options.trash.remove(await this.queue.run(() => this.#moveGarbage(needed)));
   }
 
-  /** As `collect`, for work that has the queue's turn. */
+  /** As `collect`, for callers that hold the queue. */
   async collectNow(needed: () => Needs): Promise<void> {
     await this.#options.trash.remove(await this.#moveGarbage(needed));
   }
 
-  /** Moves what nobody needs out of the store; to where. */
+  /** Moves unneeded content out of the store; returns its new paths. */
   async #moveGarbage(needed: () => Needs): Promise<readonly string[]> {
     const { layout } = this.#options;
     const [blobs, layers] = await Promise.all([readdir(layout.blobs), readdir(layout.layers)]);
-    // No await from here to the end of the choice: a pull that comes now must not count on a victim.
+    // No await from here until the victims are chosen: a new pull must not rely on one of them.
     const keep = [needed(), ...this.#leases];
     const isNeeded = (kind: keyof Needs, digest: Digest) => keep.some((needs) => needs[kind].has(digest));
     const victims = [...entries("blobs", blobs), ...entries("layers", layers)].filter((entry) => {
@@ -334,7 +334,7 @@ export class Inventory {
     return [...heads, ...(await this.#moveAside(victims))];
   }
 
-  /** Content that counts as gone at once; to where it is moved. What cannot be moved is garbage from now on. */
+  /** Drops content at once and moves it aside; returns its new paths. What cannot be moved is garbage from now on. */
   async #moveAside(victims: readonly Entry[]): Promise<readonly string[]> {
     const { layout, trash } = this.#options;
     if (victims.some(({ kind }) => kind === "layers")) this.#needless.clear();
@@ -360,8 +360,8 @@ export class Inventory {
   }
 
   /**
-   * Gives work a directory that is gone afterwards, whatever happens. `throwIfLost` throws when a flush has failed since:
-   * the bytes that were lost may be in it.
+   * Runs `work` with a staging directory that is always removed afterwards. `throwIfLost` throws if a flush has failed
+   * since `work` started: bytes in the directory may be lost.
    */
   async #staged<Result>(
     work: (directory: string, throwIfLost: (object: string) => void) => Promise<Result>,
@@ -383,12 +383,12 @@ function entries(kind: Entry["kind"], names: readonly string[]): readonly Entry[
   return names.map((name) => ({ kind, name }));
 }
 
-/** Undefined for what has no business there. */
+/** Undefined for an entry that does not belong there. */
 function digestIn({ name }: Entry): Digest | undefined {
   return parseDigest(`sha256:${name}`);
 }
 
-/** Whether other bytes might have gone well: not with a full disk, or a layer that is too large. */
+/** Whether different bytes might have succeeded: not for a full disk, or a layer that is too large. */
 function isOfContent(error: unknown): boolean {
   return error instanceof KeelsonError && (error.code === "FailedPrecondition" || error.code === "InvalidArgument");
 }

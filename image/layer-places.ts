@@ -1,5 +1,5 @@
-// How many layers are fetched and unpacked at the same time: of one pull so many, and of each pull at least one, however
-// long those of another one take.
+// Limits how many layers are fetched and unpacked in parallel: a fixed number for one pull, and always at least one for
+// each pull, however long the layers of another pull take.
 
 import { Slots, takeAny } from "../native/index.ts";
 
@@ -12,7 +12,7 @@ export class LayerPlaces {
     this.#shared = new Slots(ofOnePull - 1);
   }
 
-  /** `pull` is what tells pulls apart. Work whose signal aborts before its turn never begins. */
+  /** `pull` identifies the pull. Work whose signal aborts before its turn never starts. */
   async run(pull: object, work: () => Promise<void>, signal: AbortSignal): Promise<void> {
     const own = this.#own.get(pull) ?? new Slots(1);
     this.#own.set(pull, own);

@@ -1,4 +1,4 @@
-// Random stacks of layers: what overlayfs makes of them is one tree to which each layer was applied, in their order.
+// Random stacks of layers: overlayfs shows the same tree as applying each layer in order.
 
 import { execFileSync } from "node:child_process";
 import { lstatSync, mkdtempSync, readdirSync, rmdirSync } from "node:fs";
@@ -14,11 +14,11 @@ const { it, serve } = usePulls();
 const rounds = 60;
 const opaque = ".wh..wh..opq";
 
-/** What stands at each path: `d` or `f`, mode and owner. */
+/** For each path: `d` or `f`, mode and owner. */
 type Tree = Map<string, string>;
 const unnamed = "d 755 0";
 
-/** Numbers from 0 to below `end`, the same in each run. */
+/** Pseudo-random numbers from 0 to below `end`, the same in each run. */
 function dice(seed: number): (end: number) => number {
   let state = seed;
   return (end) => {
@@ -32,7 +32,7 @@ function above(name: string): readonly string[] {
   return parts.slice(1).map((_, index) => parts.slice(0, index + 1).join("/"));
 }
 
-/** A layer that says nothing twice and has nothing below its own files. */
+/** A layer without duplicate entries and without entries below its own files. */
 function randomLayer(roll: (end: number) => number): readonly TarEntry[] {
   const files = new Set<string>();
   const taken = new Set<string>();
@@ -54,7 +54,7 @@ function randomLayer(roll: (end: number) => number): readonly TarEntry[] {
   return entries;
 }
 
-/** Whiteouts are about the layers below, wherever in the layer they stand (OCI image-spec layer.md). */
+/** Whiteouts apply to the layers below, regardless of their position in the layer (OCI image-spec layer.md). */
 function apply(tree: Tree, layer: readonly TarEntry[]): void {
   const removeBelow = (name: string) => {
     for (const each of [...tree.keys()]) if (each.startsWith(`${name}/`)) tree.delete(each);

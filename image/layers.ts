@@ -1,10 +1,10 @@
-// Layers on disk, unpacked: one directory for each diff id, whatever image and stack it belongs to.
+// Unpacked layers on disk: one directory per diff id, independent of image and stack.
 //
-// A lower layer of overlayfs needs no parent, so equal layers are shared by all images
-// and unpack at the same time, in any order.
+// A lower layer of overlayfs needs no parent, so equal layers are shared by all images and are unpacked in parallel, in
+// any order.
 //
-// Bounds: a layer's bytes, as it comes and inflated, and its inodes (LayerLimits); the time that the unpacker takes after
-// the last byte (`finishMs`); a record that is read back (`recordLimit`).
+// Bounds: a layer's bytes, both compressed and inflated, and its inodes (LayerLimits); the time that the unpacker takes
+// after the last byte (`finishMs`); a record that is read back (`recordLimit`).
 
 import { createReadStream } from "node:fs";
 import { mkdir, mkdtemp, readdir, readFile, rename, stat } from "node:fs/promises";
@@ -32,7 +32,7 @@ import type { ContentSource } from "./source.ts";
 import type { Digest } from "./types.ts";
 
 export interface LayerLimits {
-  /** Bytes of one layer, both as it comes and inflated. */
+  /** Bytes of one layer, both compressed and inflated. */
   readonly bytes: bigint;
   readonly inodes: bigint;
 }
@@ -41,31 +41,31 @@ export type Unpack = (options: UnpackOptions) => LayerUnpack;
 
 export interface LayerRecord {
   readonly diffId: Digest;
-  /** Compressed forms that were seen to inflate to it. */
+  /** Blobs that were verified to inflate to it. */
   readonly blobs: readonly Digest[];
   readonly unpackedBytes: bigint;
   readonly inodes: bigint;
 }
 
-/** A layer that lies in a staging directory of its own, checked, not yet part of the store. */
+/** A verified layer in a staging directory of its own, not yet part of the store. */
 export interface StagedLayer {
   readonly directory: string;
   readonly record: LayerRecord;
 }
 
-/** In a staging directory. */
+/** File name in a staging directory. */
 export const blobName = "blob";
 const recordName = "layer.json";
 /** Bytes. */
 const recordLimit = 1024 * 1024;
-/** Milliseconds that the unpacker may take after the last byte was written to it: what it buffers is little. */
+/** Milliseconds that the unpacker may take after the last byte was written to it: it buffers little. */
 const finishMs = 10 * 60 * 1000;
 
 export interface LayerStaging {
   readonly descriptor: Descriptor;
   readonly diffId: Digest;
   readonly source: ContentSource;
-  /** What has come already, which `source` is not asked for. */
+  /** The part that has already arrived, which is not requested from `source`. */
   readonly head: BlobHead | undefined;
   /** A new staging directory. */
   readonly directory: string;
@@ -75,10 +75,10 @@ export interface LayerStaging {
 }
 
 /**
- * Streams a blob through the unpacker into a staging directory: `blob` and `layer/root` in it. Checks digest, size and
- * diff id. The directory is the caller's to remove, also after a failure: `blob` in it then has what came, in one piece.
- * Rejects with FailedPrecondition for content that is not what it should be, ResourceExhausted past a limit, and as
- * unpacker and source do.
+ * Streams a blob through the unpacker into a staging directory, as `blob` and `layer/root`. Checks digest, size and
+ * diff id. The caller removes the directory, also after a failure: `blob` then contains everything that arrived,
+ * without gaps. Rejects with FailedPrecondition for content that does not match, ResourceExhausted past a limit, and
+ * with the errors of the unpacker and the source.
  */
 export async function stageLayer(options: LayerStaging): Promise<StagedLayer> {
   const { descriptor, diffId, directory, limits } = options;
@@ -105,18 +105,18 @@ export async function stageLayer(options: LayerStaging): Promise<StagedLayer> {
   return await stageRecord(directory, { diffId, blobs: [descriptor.digest], unpackedBytes, inodes });
 }
 
-/** Where the root of a staged layer lies in its staging directory. */
+/** The root of a staged layer in its staging directory. */
 export function stagedRoot(directory: string): string {
   return path.join(directory, "layer", "root");
 }
 
-/** Puts its record beside the root of a layer that is all there. */
+/** Writes the record next to the root of a complete layer. */
 export async function stageRecord(directory: string, record: LayerRecord): Promise<StagedLayer> {
   await writeFile(path.join(directory, "layer", recordName), formatRecord(record), { mode: 0o600 });
   return { directory, record };
 }
 
-/** Runs the copy and the unpacker against each other; the failure of either ends both. */
+/** Runs the copy and the unpacker concurrently; the failure of either stops both. */
 async function feed(
   unpack: LayerUnpack,
   object: string,
@@ -135,12 +135,12 @@ async function feed(
     if (head !== undefined)
       for await (const chunk of createReadStream(head.path)) await writeInto(unpack.input, chunk, object, either);
     await source.copy(descriptor, head?.size ?? 0, unpack.input, either);
-    // Aborting the unpacker is ours, below.
+    // The unpacker is aborted below.
     return await withTimeLimit(report, finishMs, () =>
-      imageErrors.layerRefused({ object, problem: `the unpacker did not end within ${finishMs} ms` }),
+      imageErrors.layerRefused({ object, problem: `the unpacker did not exit within ${finishMs} ms` }),
     );
   } catch (error) {
-    // A sink that broke under the copy: the unpacker's own words come first.
+    // The sink broke during the copy: the unpacker's own error takes precedence.
     if (isBrokenPipe(error)) await report.catch(() => undefined);
     const cause = stop.signal.aborted ? stop.signal.reason : error;
     unpack.abort();
@@ -150,7 +150,7 @@ async function feed(
   }
 }
 
-/** The unpacker's own words and code, with the layer they are about. */
+/** The unpacker's own message and code, prefixed with the layer. */
 function refusal(object: string, error: unknown): Error {
   if (error instanceof KeelsonError) {
     return new KeelsonError(error.name, error.code, `${object}: ${error.message}`, error);
@@ -171,7 +171,9 @@ function isBrokenPipe(error: unknown): boolean {
   return brokenPipe.has(String(error.code));
 }
 
-/** Moves a staged layer and its blob to their places; what is there already (`known`) stays. The record it has then. */
+/**
+ * Moves a staged layer and its blob into place; a layer that is already there (`known`) stays. Returns its new record.
+ */
 export async function placeLayer(
   layout: Layout,
   staged: StagedLayer,
@@ -184,14 +186,15 @@ export async function placeLayer(
     return staged.record;
   }
   const record = { ...known, blobs: [...new Set([...known.blobs, blob])] };
-  // Images count on this layer already: its record must not be lost to a power cut now.
+  // Images already depend on this layer: its record must not be lost in a power cut now.
   await replaceFile(path.join(layout.layer(known.diffId), recordName), formatRecord(record), "content and name");
   return record;
 }
 
 /**
- * Moves a staged layer that has no blob, or whose blob is in place. What is there already lost its record, and a container
- * may run on it, which keeps it from being removed: it stays inside, and goes with the layer.
+ * Moves a staged layer into place that has no blob, or whose blob is in place. A directory that is already there has
+ * lost its record, and a container may be running on its root, which therefore cannot be removed: it is kept in a
+ * subdirectory, and removed together with the layer.
  */
 export async function placeUnpacked(layout: Layout, { directory, record }: StagedLayer): Promise<void> {
   const from = path.join(directory, "layer");
@@ -211,14 +214,14 @@ export async function placeUnpacked(layout: Layout, { directory, record }: Stage
 }
 
 /**
- * The layers of a stack as overlayfs takes them, top first. A layer that occurs twice counts where it is topmost:
- * whatever it holds or hides further down is held or hidden there already, and overlayfs refuses one directory twice.
+ * The layers of a stack in overlayfs order: top first. Of a layer that occurs twice, only the topmost occurrence
+ * counts: it already provides or hides whatever the lower one does, and overlayfs rejects the same directory twice.
  */
 export function overlayOrder(diffIds: readonly Digest[]): readonly Digest[] {
   return [...new Set(diffIds.toReversed())];
 }
 
-/** Reads the records of all layers on disk; a directory that is not a whole layer, or cannot be read, is left out. */
+/** Reads the records of all layers on disk; a directory that is incomplete or cannot be read is skipped. */
 export async function readLayers(
   layout: Layout,
   onProblem: (sentence: string) => void,

@@ -1,9 +1,9 @@
-// Where things lie below the store's root. The root itself is an OCI image layout (image-spec image-layout.md).
+// The paths below the store's root. The root itself is an OCI image layout (image-spec image-layout.md).
 //
-//   oci-layout, index.json, blobs/sha256/<hex>   manifests, configs and layers as they came
-//   layers/<diff id>/root, layer.json            layers unpacked, in overlayfs form, and covers (cover.ts)
+//   oci-layout, index.json, blobs/sha256/<hex>   manifests, configs and layers as fetched
+//   layers/<diff id>/root, layer.json            unpacked layers, in overlayfs form, and covers (cover.ts)
 //   containers/<container id>/                   writable layers
-//   staging/                                     what is not finished, and what is to be removed; emptied at start
+//   staging/                                     unfinished work and pending removals; emptied at start
 
 import { randomUUID } from "node:crypto";
 import { mkdir, mkdtemp, readdir } from "node:fs/promises";
@@ -46,22 +46,22 @@ export class Layout {
     return path.join(this.containers, id);
   }
 
-  /** A new place for the head of a blob, which waits there for the rest. */
+  /** A new path for the head of a blob, which is kept there until the rest is fetched. */
   head(): string {
     return path.join(this.staging, `head-${randomUUID()}`);
   }
 
-  /** A new place to move something to that is to be removed: on a full disk no directory can be made for it. */
+  /** A new path to move something to before its removal: on a full disk no directory can be created for it. */
   trash(): string {
     return path.join(this.staging, `trash-${randomUUID()}`);
   }
 
-  /** Makes a directory for one piece of unfinished work. */
+  /** Creates a directory for one unit of unfinished work. */
   makeStagingDirectory(): Promise<string> {
     return mkdtemp(path.join(this.staging, "work-"));
   }
 
-  /** Makes the directories, closed to everybody but root: layers hold set-user-id programs (CVE-2021-41103). */
+  /** Creates the directories, accessible only to root: layers contain set-user-id programs (CVE-2021-41103). */
   async create(): Promise<void> {
     for (const directory of [this.blobs, this.layers, this.containers, this.staging]) {
       await mkdir(directory, { recursive: true, mode: 0o700 });

@@ -1,4 +1,4 @@
-// What becomes of pulls when the kernel could not write something that one of them had placed.
+// Pulls when the kernel failed to write content that one of them had placed.
 
 import { execFile } from "node:child_process";
 import { randomBytes } from "node:crypto";
@@ -19,7 +19,7 @@ const { serve } = usePulls();
 const run = promisify(execFile);
 const shared = bulkyLayer(50_000);
 
-/** A store whose flushes a test decides about: `next` may throw in place of one. */
+/** A store whose flushes the test controls: `next` may throw instead of one. */
 async function storeOnDisk(
   next: () => Promise<void>,
 ): Promise<TestStore & { readonly descriptors: readonly number[] }> {
@@ -48,9 +48,9 @@ async function until(condition: () => unknown): Promise<void> {
   while (!condition()) await sleep(5);
 }
 
-test("a flush that fails ends every pull that leaned on what it may have lost, and the next ones fetch it again", async () => {
+test("a failed flush fails every pull that relied on possibly lost content, which is then fetched again", async () => {
   const flush = Promise.withResolvers<void>();
-  // The kernel tells of it once.
+  // The kernel reports the error once.
   const outcomes = [flush.promise];
   const it = await storeOnDisk(async () => await outcomes.pop());
   const blocker = smallLayer("blocker");
@@ -69,7 +69,8 @@ test("a flush that fails ends every pull that leaned on what it may have lost, a
   const pull = (name: string) => {
     settled.push(it.store.pull(name, undefined, never).catch((error: unknown) => error));
   };
-  // The first has its layer in place, the second one that is staged, the third counts on the first's and waits for a slot.
+  // The first pull has its layer in place, the second has one that is staged, the third relies on the first's layer and
+  // waits for a slot.
   pull(flushing);
   await until(() => it.descriptors.length === 1);
   pull(halfFetched);
@@ -89,7 +90,7 @@ test("a flush that fails ends every pull that leaned on what it may have lost, a
   expect(served.seen(shared.digest)).toHaveLength(2);
 });
 
-test("what is there already is neither written again nor put at risk by another image's flush", async () => {
+test("existing content is neither rewritten nor affected by another image's failed flush", async () => {
   let fails = false;
   const it = await storeOnDisk(async () => {
     if (fails) throw new Error("EIO");
@@ -113,7 +114,7 @@ test("what is there already is neither written again nor put at risk by another 
   expect(new Set(it.descriptors).size).toBe(1);
 });
 
-test("a pull of an image that is there flushes nothing, and rewrites the list only for a new name", async () => {
+test("a pull of an existing image flushes nothing, and rewrites the list only for a new name", async () => {
   const it = await storeOnDisk(async () => undefined);
   const served = await serve();
   const image = makeImage({ layers: [shared] });
@@ -131,7 +132,7 @@ test("a pull of an image that is there flushes nothing, and rewrites the list on
   expect(it.descriptors).toHaveLength(1);
 });
 
-/** ext4 on a loop device whose file is sparse, on a tmpfs: what fills that makes it lose what it has not written yet. */
+/** ext4 on a loop device with a sparse file on a tmpfs: filling the tmpfs makes ext4 lose its unwritten data. */
 async function fragileDisk() {
   const directory = await mkdtemp(path.join(tmpdir(), "keelson-fragile-"));
   const script = `
@@ -153,7 +154,7 @@ async function fragileDisk() {
 }
 
 test.skipIf(!existsSync("/dev/loop-control"))(
-  "a disk that lost one pull's bytes told another's flush of it",
+  "a disk that loses one pull's bytes fails the flush of another pull, too",
   async () => {
     const disk = await fragileDisk();
     const it = await openTestStore({ root: disk.root });

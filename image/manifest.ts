@@ -1,7 +1,7 @@
 // Manifests and indexes: OCI image-spec manifest.md and image-index.md, and Docker's schema 2 forms of both.
 //
-// Bounds: the document (`documentLimit`, by whoever reads it; its shape in native/json), layers (`layerLimit`), indexes in
-// indexes (`indexLimit`). What a layer may weigh is checked where it is fetched (layers.ts).
+// Bounds: the document (`documentLimit`, enforced by the readers; its shape in native/json), layers (`layerLimit`),
+// nested indexes (`indexLimit`). The size of a layer is checked where it is fetched (layers.ts).
 
 import { type JsonReader, KeelsonError, MalformedJson, readJsonObject } from "../native/index.ts";
 import { parseDigest } from "./digest.ts";
@@ -31,9 +31,9 @@ export interface Manifest {
 
 export interface FoundManifest {
   readonly bytes: Buffer;
-  /** What the registry or an index said that it is. */
+  /** The media type that the registry or an index gave. */
   readonly contentType: string;
-  /** No index on the way to it told its platform: the config does. */
+  /** No index on the way to it named its platform: the config does. */
   readonly isPlatformInConfig?: boolean;
 }
 
@@ -42,11 +42,11 @@ export interface Index {
   readonly manifests: readonly IndexEntry[];
 }
 
-/** Largest manifest, index or config that is read, in bytes: what registries themselves accept. */
+/** Largest manifest, index or config that is read, in bytes: the limit of registries themselves. */
 export const documentLimit = 4 * 1024 * 1024;
-/** Indexes that are looked into for one image. */
+/** Indexes that are searched for one image. */
 const indexLimit = 16;
-/** overlayfs takes no more lower layers (OVL_MAX_STACK). */
+/** The most lower layers that overlayfs accepts (OVL_MAX_STACK). */
 export const layerLimit = 500;
 
 export const ociManifestType = "application/vnd.oci.image.manifest.v1+json";
@@ -57,7 +57,7 @@ const dockerManifestType = "application/vnd.docker.distribution.manifest.v2+json
 const dockerIndexType = "application/vnd.docker.distribution.manifest.list.v2+json";
 const dockerConfigType = "application/vnd.docker.container.image.v1+json";
 
-/** What to ask a registry for. */
+/** The media types to request from a registry. */
 export const manifestTypes = [ociManifestType, ociIndexType, dockerManifestType, dockerIndexType] as const;
 
 const manifestKinds: ReadonlyMap<string, "manifest" | "index"> = new Map([
@@ -82,14 +82,15 @@ const layerTypes: ReadonlySet<string> = new Set([
 ]);
 
 /**
- * Parses a manifest or an index. `contentType` is what the registry said it is ("" when nobody did), `object` the
- * words for messages. A document that could be read as both is refused (CVE-2021-41190), as is one that says
- * it is something else than the registry did. Layer `urls` are not read at all: content comes from the registry.
+ * Parses a manifest or an index. `contentType` is the media type that the registry gave ("" when unknown), `object`
+ * names the document in messages. A document that could be read as both is refused (CVE-2021-41190), and so is one
+ * whose own media type contradicts its content or the registry's. Layer `urls` are ignored: content comes from the
+ * registry.
  */
 export function parseManifest(bytes: Buffer, contentType: string, object: string): Manifest | Index {
   return readDocument(object, bytes, (document) => {
     if (document.count("schemaVersion") !== 2) {
-      throw imageErrors.unsupported({ object, problem: "only schemaVersion 2 is read, not Docker's schema 1" });
+      throw imageErrors.unsupported({ object, problem: "only schemaVersion 2 is supported, not Docker's schema 1" });
     }
     const hasManifests = document.has("manifests");
     if (hasManifests && (document.has("layers") || document.has("config"))) {
@@ -98,8 +99,8 @@ export function parseManifest(bytes: Buffer, contentType: string, object: string
     const kind = hasManifests ? "index" : "manifest";
     const announced = contentType.split(";")[0]?.trim() ?? "";
     for (const type of [announced, document.string("mediaType") ?? ""]) {
-      const said = manifestKinds.get(type);
-      if (said !== undefined && said !== kind) throw new MalformedJson(`it says it is ${type} and is not`);
+      const declared = manifestKinds.get(type);
+      if (declared !== undefined && declared !== kind) throw new MalformedJson(`it says it is ${type} and is not`);
     }
     return kind === "index" ? readIndex(document) : readManifest(document, announced, object);
   });
@@ -111,8 +112,8 @@ export function blobsOf(descriptor: Descriptor, manifest: Manifest): readonly De
 }
 
 /**
- * The entries of an index that fit this platform, the best first and the first among equals, as the spec asks; then those
- * without a platform. Throws NotFound when there are none.
+ * The entries of an index that match this platform, the best first, and equal ones in index order, as the spec
+ * requires; then those without a platform. Throws NotFound when there are none.
  */
 export function chooseManifests(index: Index, host: Platform, object: string): readonly IndexEntry[] {
   const images = index.manifests.filter((entry) => manifestKinds.has(entry.mediaType));
@@ -130,14 +131,14 @@ export function chooseManifests(index: Index, host: Platform, object: string): r
   });
 }
 
-/** The manifest for this platform, in an index or in those inside it. */
+/** Finds the manifest for this platform, in an index or in those nested in it. */
 export class ManifestSearch {
   readonly #host: Platform;
   readonly #object: string;
   readonly #read: (entry: IndexEntry) => Promise<FoundManifest>;
   #indexes = 0;
 
-  /** `object` is the words for messages. */
+  /** `object` names the image in messages. */
   constructor(host: Platform, object: string, read: (entry: IndexEntry) => Promise<FoundManifest>) {
     this.#host = host;
     this.#object = object;
@@ -149,14 +150,14 @@ export class ManifestSearch {
     return this.#find(index, true);
   }
 
-  /** `isUntold`: no index above this one told the platform. */
-  async #find(index: Index, isUntold: boolean): Promise<FoundManifest> {
+  /** `isPlatformUnknown`: no index above this one named the platform. */
+  async #find(index: Index, isPlatformUnknown: boolean): Promise<FoundManifest> {
     if (++this.#indexes > indexLimit) {
-      throw imageErrors.unsupported({ object: this.#object, problem: `it has more than ${indexLimit} indexes in it` });
+      throw imageErrors.unsupported({ object: this.#object, problem: `it contains more than ${indexLimit} indexes` });
     }
     let refused: unknown;
     for (const entry of chooseManifests(index, this.#host, this.#object)) {
-      const isPlatformInConfig = isUntold && entry.platform === undefined;
+      const isPlatformInConfig = isPlatformUnknown && entry.platform === undefined;
       const found = await this.#read(entry);
       const document = parseManifest(found.bytes, found.contentType, `Manifest ${entry.digest}`);
       if (document.kind === "manifest") return { ...found, isPlatformInConfig };
@@ -171,7 +172,7 @@ export class ManifestSearch {
   }
 }
 
-/** Runs a reader over a parsed document and gives what it finds wrong the document's name. */
+/** Runs a reader over a parsed document, and adds the document's name to the errors that it throws. */
 export function readDocument<Result>(object: string, bytes: Buffer, read: (document: JsonReader) => Result): Result {
   try {
     return read(readJsonObject(bytes));
@@ -200,7 +201,7 @@ function readManifest(document: JsonReader, announced: string, object: string): 
   if (descriptor.mediaType !== ociConfigType && descriptor.mediaType !== dockerConfigType) {
     throw imageErrors.unsupported({
       object,
-      problem: `its config is ${descriptor.mediaType}, so it is no container image`,
+      problem: `its config is ${descriptor.mediaType}, so it is not a container image`,
     });
   }
   const layers = document.objects("layers").map(readDescriptor);
@@ -211,10 +212,10 @@ function readManifest(document: JsonReader, announced: string, object: string): 
       throw imageErrors.unsupported({ object, problem: `its layer ${layer.digest} is ${layer.mediaType}` });
     }
   }
-  const said = document.string("mediaType") ?? announced;
+  const declared = document.string("mediaType") ?? announced;
   return {
     kind: "manifest",
-    mediaType: manifestKinds.has(said) ? said : ociManifestType,
+    mediaType: manifestKinds.has(declared) ? declared : ociManifestType,
     config: descriptor,
     layers,
   };

@@ -1,4 +1,4 @@
-// Pulls from mirrors and servers as hosts.toml says, with TLS and without, against real listeners.
+// Pulls from mirrors and servers configured in hosts.toml, with and without TLS, against real listeners.
 
 import { execFile } from "node:child_process";
 import { mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
@@ -59,7 +59,7 @@ async function configure(host: string, text: string): Promise<void> {
   await writeFile(path.join(directory, "hosts.toml"), text);
 }
 
-test("a mirror serves, is told the registry's name, and gets its own header but no credentials", async () => {
+test("a mirror serves, and gets the registry's name and its own headers but no credentials", async () => {
   const mirror = await start();
   await configure(
     "docker.io",
@@ -75,7 +75,7 @@ test("a mirror serves, is told the registry's name, and gets its own header but 
   }
 });
 
-test("a mirror that asks for credentials does not get the registry's", async () => {
+test("a mirror that requests credentials does not get the registry's", async () => {
   const mirror = await start((_request, response) => {
     response.writeHead(401, { "www-authenticate": 'Basic realm="give"' }).end();
     return true;
@@ -88,7 +88,7 @@ test("a mirror that asks for credentials does not get the registry's", async () 
 });
 
 test.each(["Authorization", "authorization"])(
-  "a mirror's own %s goes to its token service, too, and no farther",
+  "a mirror's own %s is also sent to its token service, and no further",
   async (name) => {
     const own = `Basic ${Buffer.from("robot:mirror").toString("base64")}`;
     const elsewhere = await start((_request, response) => {
@@ -121,7 +121,7 @@ test.each(["Authorization", "authorization"])(
   },
 );
 
-test("dead and empty mirrors are passed over, and the dead one is not asked again for each layer", async () => {
+test("dead and empty mirrors are skipped, and the dead one is not retried for each layer", async () => {
   const dead = await freePort();
   const empty = await start((_request, response) => {
     response.writeHead(404).end();
@@ -137,7 +137,7 @@ test("dead and empty mirrors are passed over, and the dead one is not asked agai
   expect(server.requests).toHaveLength(3);
 });
 
-test("a mirror that wants to be left alone for a while does not hold up the next host", async () => {
+test("a mirror's Retry-After does not delay the next host", async () => {
   const busy = await start((_request, response) => {
     response.writeHead(503, { "retry-after": "1" }).end();
     return true;
@@ -150,7 +150,7 @@ test("a mirror that wants to be left alone for a while does not hold up the next
   expect(busy.requests).toHaveLength(1);
 });
 
-test("a mirror in passing trouble is asked again when nobody else delivers, no sooner than it wants", async () => {
+test("a mirror with a transient failure is retried, after its Retry-After, when no other host delivers", async () => {
   const times: number[] = [];
   const busy = await start((_request, response) => {
     times.push(performance.now());
@@ -164,7 +164,7 @@ test("a mirror in passing trouble is asked again when nobody else delivers, no s
   expect((times[1] ?? 0) - (times[0] ?? 0)).toBeGreaterThan(990);
 });
 
-test("the registry's own answer decides, also after it was the one that delivered", async () => {
+test("the registry's own answer decides the error, also after it delivered content", async () => {
   const dead = await freePort();
   const layer = image.layers[0]?.digest ?? "";
   const server = await start((request, response) => {
@@ -190,7 +190,7 @@ test("a mirror that may not resolve serves digests only", async () => {
   await it.store.pull(`reg.example/app@${image.digest}`, undefined, never);
 });
 
-test("when nobody has it, the message tells what each one said", async () => {
+test("when no host has the image, the message contains the answer of each", async () => {
   const dead = await freePort();
   const server = await start();
   await configure("reg.example", `server = "http://${server.address}"\n[host."http://127.0.0.1:${dead}"]`);
@@ -200,7 +200,7 @@ test("when nobody has it, the message tells what each one said", async () => {
   });
 });
 
-test("the certificate counts: unknown is refused, a given CA or skip_verify is taken", async () => {
+test("an unknown certificate is refused; a configured CA or skip_verify is accepted", async () => {
   const registry = await start(undefined, true);
   const name = `${registry.address}/app:1`;
   const server = `server = "https://${registry.address}"`;
@@ -215,7 +215,7 @@ test("the certificate counts: unknown is refused, a given CA or skip_verify is t
   expect((await it.store.pull(name, undefined, never)).id).toBe(image.id);
 });
 
-test("what one section says of a host's certificate holds for that section alone", async () => {
+test("TLS settings of one section apply to that section only", async () => {
   const registry = await start(undefined, true);
   const section = (project: string, more: string) => `[host."https://${registry.address}/${project}"]\n${more}\n`;
   const ours = section("ours", `ca = "${certificates}/cert.pem"`);
@@ -224,7 +224,7 @@ test("what one section says of a host's certificate holds for that section alone
   expect(registry.seen("/strict/")).toEqual([]);
 });
 
-test("a host that a mirror redirects to in vain is asked with its own settings after that", async () => {
+test("a host that a mirror unsuccessfully redirected to is then tried with its own settings", async () => {
   const registry = await start(undefined, true);
   const mirror = await start((request, response) => {
     response.writeHead(307, { location: `https://${registry.address}${request.url}` }).end();
@@ -249,7 +249,7 @@ test("a token service without TLS is refused to a registry with TLS", async () =
   expect(service.requests).toEqual([]);
 });
 
-test("an authority of hosts.toml is trusted beside those that the system trusts", async () => {
+test("a CA in hosts.toml is trusted in addition to the system's", async () => {
   const trusted = tls.getCACertificates("default");
   tls.setDefaultCACertificates([await readFile(path.join(certificates, "cert.pem"), "utf8")]);
   onTestFinished(() => tls.setDefaultCACertificates(trusted));
@@ -259,7 +259,7 @@ test("an authority of hosts.toml is trusted beside those that the system trusts"
   expect((await it.store.pull(`${registry.address}/app:1`, undefined, never)).id).toBe(image.id);
 });
 
-test("a token service redirects from https to https without the credentials, and to http not at all", async () => {
+test("a token service's redirects are followed to https without the credentials, and never to http", async () => {
   const trusted = tls.getCACertificates("default");
   tls.setDefaultCACertificates([await readFile(path.join(certificates, "cert.pem"), "utf8")]);
   onTestFinished(() => tls.setDefaultCACertificates(trusted));
@@ -290,7 +290,7 @@ const wrongServices: readonly (readonly [string, number, string])[] = [
   ["answers with no JSON", 200, "<html>"],
   ["is not there", 404, ""],
 ];
-test.each(wrongServices)("a mirror whose token service %s is passed over", async (_name, status, body) => {
+test.each(wrongServices)("a mirror whose token service %s is skipped", async (_name, status, body) => {
   const mirror = await start((request, response) => {
     const isToken = request.url.startsWith("/token");
     const challenge = { "www-authenticate": `Bearer realm="http://${mirror.address}/token"` };
@@ -303,7 +303,7 @@ test.each(wrongServices)("a mirror whose token service %s is passed over", async
   expect(mirror.seen("/token").length).toBeGreaterThan(0);
 });
 
-test("a mirror with TLS whose token service has none is passed over, and told of when nobody delivers", async () => {
+test("a mirror with TLS whose token service has none is skipped, and reported when no host delivers", async () => {
   const service = await start();
   const mirror = await start((_request, response) => {
     response.writeHead(401, { "www-authenticate": `Bearer realm="http://${service.address}/token"` }).end();
@@ -320,7 +320,7 @@ test("a mirror with TLS whose token service has none is passed over, and told of
   expect(service.requests).toEqual([]);
 });
 
-test("an http address with skip_verify is asked by whichever of the two it speaks", async () => {
+test("an http address with skip_verify is used with https or http, whichever the host supports", async () => {
   for (const isSecure of [true, false]) {
     const registry = await start(undefined, isSecure);
     await configure("reg.example", `server = "http://${registry.address}"\nskip_verify = true`);
@@ -328,7 +328,7 @@ test("an http address with skip_verify is asked by whichever of the two it speak
   }
 });
 
-test("skip_verify holds for its own host: neither content nor a token comes from another whose certificate nobody knows", async () => {
+test("skip_verify applies to its own host: neither content nor a token is fetched from another with an unknown certificate", async () => {
   const elsewhere = await start((request, response) => {
     if (!request.url.startsWith("/token")) return false;
     response.end(JSON.stringify({ token: "good" }));
@@ -361,7 +361,7 @@ test("a redirect from https to http is refused", async () => {
   expect(plain.requests).toEqual([]);
 });
 
-test("changes to the file count from the next pull on", async () => {
+test("changes to the file take effect on the next pull", async () => {
   const [one, two] = [await start(), await start()];
   await configure("reg.example", `server = "http://${one.address}"`);
   await it.store.pull("reg.example/app:1", undefined, never);

@@ -1,18 +1,18 @@
-// Which names stand for which manifests: the layout's index.json, the store's one durable record.
+// Maps names to manifests: the layout's index.json, the store's only durable record.
 //
-// Each name is an entry with the annotation org.opencontainers.image.ref.name; a manifest without
-// names has one entry without it.
+// Each name is an entry with the annotation org.opencontainers.image.ref.name; a manifest without names has one entry
+// without it.
 
 import { readFile } from "node:fs/promises";
 import { isErrno, replaceFile } from "../native/index.ts";
 import { type Descriptor, ociIndexType, parseManifest } from "./manifest.ts";
 import type { Digest } from "./types.ts";
 
-/** The list is rewritten at each change, and read within the bounds of native/json. */
+/** The list is rewritten on each change, and read within the bounds of native/json. */
 export const nameLimit = 8000;
 
 export const nameAnnotation = "org.opencontainers.image.ref.name";
-/** containerd's and Docker's own for a whole name, beside which they take the specification's for a bare tag. */
+/** containerd's and Docker's annotation for the full name; they use the specification's for a bare tag. */
 export const containerdNameAnnotation = "io.containerd.image.name";
 
 export interface NameEntry {
@@ -37,7 +37,7 @@ export async function readNames(file: string): Promise<readonly NameEntry[]> {
     : [];
 }
 
-/** Replaces index.json; on disk when it resolves. */
+/** Replaces index.json; durable when it resolves. */
 export async function writeNames(file: string, entries: readonly NameEntry[]): Promise<void> {
   const manifests = entries.map(({ manifest, name }) => ({
     ...manifest,
@@ -56,7 +56,7 @@ export function hasNames(entries: readonly NameEntry[], manifest: Descriptor, na
   return own.length > 0 && names.every((name) => own.some((entry) => entry.name === name));
 }
 
-/** Gives names to a manifest; a name that stood for another one moves. */
+/** Adds names to a manifest; a name of another manifest moves to it. */
 export function withNames(
   entries: readonly NameEntry[],
   manifest: Descriptor,
@@ -66,7 +66,7 @@ export function withNames(
   const kept = entries.filter((entry) => entry.name === undefined || !moved.has(entry.name));
   const given = names.map((name) => ({ manifest, name }));
   const all = [...kept, ...given];
-  // A manifest that lost its last name, or came without one, keeps an entry: containers may run from it.
+  // A manifest that lost its last name, or never had one, keeps an entry: containers may run from it.
   const named = new Set(all.flatMap((entry) => (entry.name === undefined ? [] : [entry.manifest.digest])));
   const nameless = new Map<Digest, NameEntry>();
   for (const entry of [...entries, { manifest, name: undefined }]) {

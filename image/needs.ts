@@ -1,4 +1,4 @@
-// Which content somebody needs: an image, a container, a pull under way. All other content is garbage.
+// The content that an image, a container or a pull in progress needs. All other content is garbage.
 
 import { coverIdOf } from "./cover.ts";
 import { blobsOf, type Descriptor, type Manifest } from "./manifest.ts";
@@ -9,12 +9,12 @@ export interface Needs {
   readonly layers: ReadonlySet<Digest>;
 }
 
-/** Needs that count until they are released; a second release does nothing. */
+/** Keeps needs valid until released; a second release does nothing. */
 export interface Lease {
   release(): void;
 }
 
-/** Of an image that is coming in; without diff ids as long as its config is not there. */
+/** The needs of an image that is being pulled; without diff ids until its config is known. */
 export function needsOf(descriptor: Descriptor, manifest: Manifest, diffIds: readonly Digest[]): Needs {
   const blobs = new Set(blobsOf(descriptor, manifest).map(({ digest }) => digest));
   return { blobs, layers: new Set([...diffIds, coverIdOf(diffIds)]) };

@@ -18,7 +18,7 @@ function choose(host: Platform, ...offered: (Platform | undefined)[]): number {
 
 const linux = (architecture: string, variant = ""): Platform => ({ os: "linux", architecture, variant });
 
-test("knows the host's level from its flags", () => {
+test("derives the host's level from its flags", () => {
   expect(hostPlatform("x64", "flags : sse2")).toEqual(linux("amd64", "v1"));
   expect(hostPlatform("x64", v3)).toEqual(linux("amd64", "v3"));
   expect(hostPlatform("x64", `${v3} avx512f avx512bw avx512cd avx512dq avx512vl`)).toEqual(linux("amd64", "v4"));
@@ -29,7 +29,7 @@ test("knows the host's level from its flags", () => {
 
 describe("chooses", () => {
   test("the architecture", () => expect(choose(linux("arm64", "v8"), linux("amd64"), linux("arm64"))).toBe(1));
-  test("no other system", () =>
+  test("no other operating system", () =>
     expect(choose(linux("amd64"), { os: "windows", architecture: "amd64", variant: "" }, linux("amd64"))).toBe(1));
   test("the newest variant that runs here", () =>
     expect(choose(linux("amd64", "v3"), linux("amd64"), linux("amd64", "v2"), linux("amd64", "v4"))).toBe(1));
@@ -39,7 +39,7 @@ describe("chooses", () => {
     expect(choose(linux("arm64", "v8"), linux("arm64", "v8"))).toBe(0);
     expect(choose(linux("arm64", "v8"), linux("arm64", "v9"), linux("arm64"))).toBe(1);
   });
-  test("a 32-bit one where no native one is, the newest first", () => {
+  test("a 32-bit one when there is no native one, the newest first", () => {
     expect(choose(linux("amd64", "v3"), linux("arm64"), linux("386"))).toBe(1);
     expect(choose(linux("amd64"), linux("386"), linux("amd64"))).toBe(1);
     const arms = ["v5", "v7", "v6"].map((variant) => linux("arm", variant));
@@ -51,7 +51,7 @@ describe("chooses", () => {
   test("the first of equals", () => expect(choose(linux("amd64"), linux("amd64"), linux("amd64"))).toBe(0));
   test("an entry without platform when no other fits", () =>
     expect(choose(linux("amd64"), linux("arm64"), undefined)).toBe(1));
-  test("nothing but an error that names what there is", () => {
+  test("nothing, with an error that lists the available ones", () => {
     expect(() =>
       choose(linux("amd64"), linux("arm64"), { os: "unknown", architecture: "unknown", variant: "" }),
     ).toThrow(/for linux\/amd64, only for linux\/arm64, unknown\/unknown/);

@@ -1,30 +1,30 @@
-// Which of an index's images fits this node (OCI image-spec image-index.md, "platform").
+// Selects the image of an index that fits this node (OCI image-spec image-index.md, "platform").
 //
-// Bounds: the index's own (manifest.ts); what messages repeat of it is cut there and in the error.
+// Bounds: the index's own (manifest.ts); its parts are truncated in messages there and in the error.
 
 import type { JsonReader } from "../native/index.ts";
 
 export interface Platform {
   readonly os: string;
   readonly architecture: string;
-  /** `v1`… or "" when none is named. */
+  /** `v1`…, or "" when absent. */
   readonly variant: string;
 }
 
-/** The variant that a platform without one means. */
+/** The variant of a platform that names none. */
 const baseVariant: ReadonlyMap<string, number> = new Map([
   ["amd64", 1],
   ["arm64", 8],
   ["arm", 7],
 ]);
 
-/** What 64-bit processors run besides, as containerd has it (platforms, compare.go). */
+/** The 32-bit platforms that 64-bit processors also run, as in containerd (platforms, compare.go). */
 const narrowArchitecture: ReadonlyMap<string, Omit<Platform, "os">> = new Map([
   ["amd64", { architecture: "386", variant: "" }],
   ["arm64", { architecture: "arm", variant: "v8" }],
 ]);
 
-// The x86-64 psABI's micro-architecture levels, by their flags in /proc/cpuinfo.
+// The micro-architecture levels v2 to v4 of the x86-64 psABI, by their flags in /proc/cpuinfo.
 const amd64Levels: readonly (readonly string[])[] = [
   ["cx16", "lahf_lm", "popcnt", "sse4_1", "sse4_2", "ssse3"],
   ["avx", "avx2", "bmi1", "bmi2", "f16c", "fma", "abm", "movbe", "xsave"],
@@ -51,8 +51,8 @@ export function readPlatform(object: JsonReader): Platform {
 }
 
 /**
- * How well a platform fits: 0 not at all, else the higher the better: the newest variant we can run, and a 32-bit one
- * only where no native one is.
+ * How well a platform fits: 0 for not at all, otherwise higher is better: the newest variant that this host can run,
+ * and a 32-bit one only when there is no native one.
  */
 export function fitness(offered: Platform, host: Platform): number {
   const narrow = narrowArchitecture.get(host.architecture);

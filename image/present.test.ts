@@ -1,5 +1,5 @@
-// A pull of what is there already: it asks the registry whether the reference still stands for it, by HEAD, which
-// registries that count pulls (Docker Hub) do not count.
+// A pull of an existing image: a HEAD request checks whether the reference still resolves to it, which registries with
+// pull limits (Docker Hub) do not count.
 
 import { describe, expect, onTestFinished, test } from "vitest";
 import { makeImage, makeIndex, makeLayer, makeTar, pushImage } from "./testing/build-image.ts";
@@ -24,14 +24,14 @@ async function pulled(intercept?: Interception): Promise<{ registry: WrongRegist
   return { registry, name };
 }
 
-/** What another pull asks for: `METHOD kind/name`. */
+/** The requests of another pull: `METHOD kind/name`. */
 async function asked(registry: WrongRegistry, name: string, { store } = it()): Promise<readonly string[]> {
   const before = registry.requests.length;
   await store.pull(name, undefined, never);
   return registry.requests.slice(before).map(({ method, url }) => `${method} ${url.replace(/^\/v2\/app\//, "")}`);
 }
 
-describe("asks by HEAD alone", () => {
+describe("sends only a HEAD request", () => {
   test("by tag", async () => {
     const { registry, name } = await pulled();
     expect(await asked(registry, name)).toEqual(["HEAD manifests/1"]);
@@ -63,7 +63,7 @@ describe("asks by HEAD alone", () => {
   test("of Debian's registry", async () => {
     const registry = await startRegistry();
     onTestFinished(() => registry.stop());
-    // The proxy tells what it is asked for.
+    // The proxy records the requests.
     const proxy = await startProxy(registry.address);
     onTestFinished(() => proxy.stop());
     const { store, dispose } = await openTestStore({ proxyFor: () => new URL(`http://${proxy.address}`) });
@@ -77,7 +77,7 @@ describe("asks by HEAD alone", () => {
   });
 });
 
-describe("and fetches as ever", () => {
+describe("and fetches as usual", () => {
   test("when the tag has moved", async () => {
     const { registry, name } = await pulled();
     registry.add(other, "1");
@@ -104,7 +104,7 @@ describe("and fetches as ever", () => {
     expect(await asked(registry, name)).toEqual(["HEAD manifests/1", "GET manifests/1"]);
   });
 
-  test("when it tells no digest", async () => {
+  test("when it returns no digest", async () => {
     const { registry, name } = await pulled(({ method }, response) => {
       if (method !== "HEAD") return false;
       response.writeHead(200, { "content-length": image.manifest.length }).end();
@@ -113,7 +113,7 @@ describe("and fetches as ever", () => {
     expect(await asked(registry, name)).toEqual(["HEAD manifests/1", "GET manifests/1"]);
   });
 
-  test("when it refuses, to be told why", async () => {
+  test("when it refuses, to report why", async () => {
     let refuses = false;
     const { name } = await pulled((_request, response) => {
       if (!refuses) return false;

@@ -1,4 +1,4 @@
-// Pulls through the proxy that the environment names, and which requests go to one.
+// Pulls through the proxy from the environment, and which requests use a proxy.
 
 import { execFile } from "node:child_process";
 import { mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
@@ -43,7 +43,7 @@ async function configure({ hostsDirectory }: TestStore, host: string, text: stri
   await writeFile(path.join(hostsDirectory, host, "hosts.toml"), text);
 }
 
-describe("a registry that only the proxy reaches", () => {
+describe("a registry that is reachable only through the proxy", () => {
   let tls: { readonly cert: Buffer; readonly key: Buffer };
   beforeAll(async () => {
     const directory = await mkdtemp(path.join(tmpdir(), "keelson-proxy-"));
@@ -55,7 +55,7 @@ describe("a registry that only the proxy reaches", () => {
     return () => rm(directory, { recursive: true });
   });
 
-  test("by https is asked in a tunnel, with its own certificate", async () => {
+  test("by https is accessed in a tunnel, with its own certificate", async () => {
     const registry = await serving(undefined, tls);
     const proxy = await proxyTo(registry.address);
     const store = await storeIn({ HTTPS_PROXY: `http://kim:p%40ss@${proxy.address}` });
@@ -67,10 +67,10 @@ describe("a registry that only the proxy reaches", () => {
     expect(registry.requests.filter(({ headers }) => "proxy-authorization" in headers)).toEqual([]);
   });
 
-  test("by http is asked for by its whole URL", async () => {
+  test("by http is requested by its full URL", async () => {
     const registry = await serving();
     const proxy = await proxyTo(registry.address);
-    // In lower case, and without a scheme.
+    // Lower case, and without a scheme.
     const store = await storeIn({ http_proxy: proxy.address });
     await configure(store, "registry.invalid:5000", 'server = "http://registry.invalid:5000"\n');
     expect((await store.store.pull("registry.invalid:5000/app:1", undefined, never)).id).toBe(image.id);
@@ -81,7 +81,7 @@ describe("a registry that only the proxy reaches", () => {
   test.each([
     ["https", 'server = "https://registry.invalid"\nskip_verify = true\n'],
     ["http", 'server = "http://registry.invalid"\n'],
-  ])("by %s is asked by way of a proxy that is asked by https", async (scheme, hosts) => {
+  ])("by %s is accessed through a proxy that is itself accessed by https", async (scheme, hosts) => {
     const trusted = getCACertificates("default");
     setDefaultCACertificates([...trusted, tls.cert]);
     onTestFinished(() => setDefaultCACertificates(trusted));
@@ -93,7 +93,7 @@ describe("a registry that only the proxy reaches", () => {
     expect(proxy.asked).not.toEqual([]);
   });
 
-  test("is followed where it redirects to, by the proxy too", async () => {
+  test("has its redirects followed through the proxy, too", async () => {
     const registry = await serving((request, response) => {
       if (!request.url.includes(layer.digest) || request.headers.host === "blobs.invalid") return false;
       response.writeHead(307, { location: `http://blobs.invalid${request.url}` }).end();
@@ -113,20 +113,20 @@ describe("a proxy that", () => {
     ["http", 'server = "http://registry.invalid"\n'],
   ] as const;
 
-  test.each(pulls)("refuses a request by %s is named, without its password", async (_, hosts) => {
+  test.each(pulls)("refuses a request by %s is named in the error, without its password", async (_, hosts) => {
     const { address } = await proxyTo("127.0.0.1:1", { status: 407 });
     const url = `http://kim:secret@${address}`;
     const store = await storeIn({ HTTP_PROXY: url, HTTPS_PROXY: url });
     await configure(store, "registry.invalid", hosts);
     const failure = store.store.pull("registry.invalid/app:1", undefined, never);
     await expect(failure).rejects.toMatchObject({ code: "Unknown" });
-    await expect(failure).rejects.toThrow(`registry.invalid by the proxy ${address}`);
+    await expect(failure).rejects.toThrow(`registry.invalid via the proxy ${address}`);
     await expect(failure).rejects.toThrow("407");
     await expect(failure).rejects.not.toThrow("secret");
   });
 
   test.each(pulls)(
-    "says nothing to a request by %s is given up",
+    "does not answer a request by %s times out",
     async (_, hosts) => {
       const { address } = await proxyTo("127.0.0.1:1", { status: 0 });
       const timeouts = { ...impatient.timeouts, responseMs: 300 };
@@ -134,19 +134,19 @@ describe("a proxy that", () => {
       await configure(store, "registry.invalid", hosts);
       await expectCleanFailure(store, "registry.invalid/app:1", {
         code: "Unknown",
-        message: expect.stringContaining(`registry.invalid by the proxy ${address} did not answer within 300 ms`),
+        message: expect.stringContaining(`registry.invalid via the proxy ${address} did not answer within 300 ms`),
       });
     },
     30_000,
   );
 
-  test.each(pulls)("takes no connection for a request by %s is named", async (_, hosts) => {
+  test.each(pulls)("refuses the connection for a request by %s is named in the error", async (_, hosts) => {
     const address = `127.0.0.1:${await freePort()}`;
     const store = await storeIn({ HTTP_PROXY: address, HTTPS_PROXY: address });
     await configure(store, "registry.invalid", hosts);
     await expectCleanFailure(store, "registry.invalid/app:1", {
       code: "Unknown",
-      message: expect.stringMatching(`by the proxy ${address}: .*ECONNREFUSED`),
+      message: expect.stringMatching(`via the proxy ${address}: .*ECONNREFUSED`),
     });
   });
 
@@ -154,7 +154,7 @@ describe("a proxy that", () => {
     ["is no URL", "http://[", "is not a URL"],
     ["speaks SOCKS", "socks5://kim:secret@127.0.0.1:1080", "kind socks5:"],
     ["has a password with a %", "http://kim:100%secret@127.0.0.1:1", "%25"],
-  ])("%s fails the pulls that it is for, and no others", async (_, value, problem) => {
+  ])("%s fails the pulls that it applies to, and no others", async (_, value, problem) => {
     const registry = await serving();
     const store = await storeIn({ HTTP_PROXY: value });
     await configure(store, "registry.invalid", 'server = "http://registry.invalid"\n');
@@ -166,7 +166,7 @@ describe("a proxy that", () => {
   });
 });
 
-describe("which requests go to a proxy", () => {
+describe("which requests use a proxy", () => {
   test.each([
     ["https://a.example/", { HTTPS_PROXY: "p:1" }, "http://p:1/"],
     ["https://a.example/", { HTTP_PROXY: "p:1" }, undefined],

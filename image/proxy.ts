@@ -1,16 +1,16 @@
-// Which proxy a registry is asked through: HTTP_PROXY, HTTPS_PROXY and NO_PROXY of the environment, in upper or lower
-// case, with the meaning that Go's net/http/httpproxy gives them, since that is what containerd and CRI-O obey: https
-// never goes by HTTP_PROXY, and this host is always asked directly. No SOCKS.
+// The proxy for a registry: HTTP_PROXY, HTTPS_PROXY and NO_PROXY of the environment, in upper or lower case, with the
+// semantics of Go's net/http/httpproxy, which containerd and CRI-O use: https never uses HTTP_PROXY, and connections to
+// this host are always direct. No SOCKS.
 
 import { BlockList, isIP } from "node:net";
 
 /** The proxy for a URL; undefined to connect directly. Throws BadProxy. */
 export type ProxyFor = (url: URL) => URL | undefined;
 
-/** The environment names a proxy that cannot be used. What it names is not said: it may hold a password. */
+/** The environment names an unusable proxy. The message does not include its value, which may contain a password. */
 export class BadProxy extends Error {}
 
-/** Reads the variables once. One that is wrong is an error only of the URLs that it is for. */
+/** Reads the variables once. An invalid one is an error only for the URLs that it applies to. */
 export function proxiesOf(environment: NodeJS.ProcessEnv): ProxyFor {
   const find = (name: string) => environment[name] || environment[name.toLowerCase()] || undefined;
   const proxyIn = (name: string) => {
@@ -39,12 +39,12 @@ function parseProxy(name: string, value: string): URL | BadProxy {
   try {
     decodeURIComponent(`${url.username}:${url.password}`);
   } catch {
-    return new BadProxy(`${name} in Keelson's environment has a wrong % in its user or password; a % itself is %25`);
+    return new BadProxy(`${name} in Keelson's environment has an invalid % in its user or password; write % as %25`);
   }
   return url;
 }
 
-/** NO_PROXY: addresses and networks; names, for themselves and all below; `.name`, for all below; each with a port. */
+/** NO_PROXY: addresses, networks, names (with subdomains) and `.name` (only subdomains), optionally with a port. */
 function parseExceptions(value: string): (url: URL) => boolean {
   const entries = value
     .toLowerCase()

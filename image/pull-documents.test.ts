@@ -1,4 +1,4 @@
-// Pulls of manifests, indexes and configs that are not what they should be: refused, and nothing is left behind.
+// Pulls of invalid manifests, indexes and configs: refused, and nothing is left behind.
 
 import { describe, expect, test } from "vitest";
 import { makeImage, makeLayer, makeTar } from "./testing/build-image.ts";
@@ -7,7 +7,7 @@ import { expectCleanFailure } from "./testing/store.ts";
 
 const { it, serve } = usePulls();
 
-describe("documents that are not what they should be", () => {
+describe("invalid documents", () => {
   const image = makeImage({ layers: [makeLayer(makeTar([{ name: "x", content: "x" }]))] });
   const parsed = JSON.parse(image.manifest.toString());
 
@@ -46,7 +46,7 @@ describe("documents that are not what they should be", () => {
       malformed("it has 501 layers, more than 500"),
     ],
     [
-      "more layers than the config knows",
+      "more layers than in the config",
       { ...parsed, layers: Array(2).fill(parsed.layers[0]) },
       malformed("it has 2 layers and its config 1 diff ids"),
     ],
@@ -56,7 +56,7 @@ describe("documents that are not what they should be", () => {
       { code: "Unimplemented" },
     ],
     [
-      "no image at all",
+      "not an image",
       { ...parsed, config: { ...parsed.config, mediaType: "application/vnd.cncf.helm.config.v1+json" } },
       { code: "Unimplemented" },
     ],
@@ -95,7 +95,7 @@ describe("documents that are not what they should be", () => {
     expect(process.memoryUsage().rss - before).toBeLessThan(100 * 1024 * 1024);
   });
 
-  test("a config of another size than the manifest says", async () => {
+  test("a config with a different size than in the manifest", async () => {
     const served = await serve();
     served.add(image, "good");
     const config = { ...parsed.config, size: image.config.length - 1 };
@@ -103,7 +103,7 @@ describe("documents that are not what they should be", () => {
     await expectCleanFailure(it(), `${served.address}/odd:1`, { name: "sizeMismatch" });
   });
 
-  test("a config that is announced larger than any config is not fetched", async () => {
+  test("a config that is announced larger than the limit is not fetched", async () => {
     const served = await serve();
     const config = { ...parsed.config, size: 1 << 30 };
     served.addManifest("1", Buffer.from(JSON.stringify({ ...parsed, config })), image.manifestType);

@@ -1,4 +1,4 @@
-// Pulls from registries that fail, lie and stall: what comes of it, and that nothing is left behind.
+// Pulls from registries that fail, lie and stall: the errors, and that nothing is left behind.
 
 import { execFile } from "node:child_process";
 import { randomBytes } from "node:crypto";
@@ -40,7 +40,7 @@ describe("a connection that breaks", () => {
     return (request, response) => {
       if (!request.url.includes(layer.digest) || breaks++ > 0) return false;
       response.writeHead(200, { "content-length": layer.blob.length });
-      // By FIN: a reset would also take back what the client has not read yet.
+      // With a FIN: a reset would also discard data that the client has not read yet.
       response.write(layer.blob.subarray(0, 1_000_000), () => response.socket?.end());
       return true;
     };
@@ -56,7 +56,7 @@ describe("a connection that breaks", () => {
     expect(more).toEqual([]);
   });
 
-  test("is resumed at a registry that knows no ranges", async () => {
+  test("is resumed with a registry that does not support ranges", async () => {
     const breaking = breakOnce();
     const served = await serve((request, response) => {
       delete request.headers.range;
@@ -78,7 +78,7 @@ describe("a connection that breaks", () => {
   });
 
   test.each(["bytes 0-2999999/*", undefined])(
-    "is not resumed with a part that begins elsewhere (%s)",
+    "is not resumed with a range that starts elsewhere (%s)",
     async (range) => {
       const breaking = breakOnce();
       const served = await serve((request, response) => {
@@ -89,16 +89,16 @@ describe("a connection that breaks", () => {
       served.add(image, "1");
       await expectCleanFailure(it(), `${served.address}/broken:1`, {
         name: "registryRefused",
-        message: expect.stringContaining("another range than from 1000000"),
+        message: expect.stringContaining("a range that does not start at 1000000"),
       });
     },
   );
 
-  test("after the last byte is no failure, and nothing more is asked for", async () => {
+  test("after the last byte is no failure, and nothing more is requested", async () => {
     const { promise: arrived, resolve: hasArrived } = Promise.withResolvers<void>();
     const served = await serve((request, response) => {
       if (!request.url.includes(layer.digest) || request.headers.range !== undefined) return false;
-      // In chunks, of which the last one, that says so, never comes. Bytes that are not read by then would go with the connection.
+      // Chunked, without the terminating chunk. Bytes that are not read by then would be lost with the connection.
       response.write(layer.blob);
       arrived.then(() => response.socket?.end());
       return true;
@@ -112,7 +112,7 @@ describe("a connection that breaks", () => {
     expect(served.seen(layer.digest)).toHaveLength(1);
   });
 
-  test("again and again is RegistryUnavailable", async () => {
+  test("repeatedly fails with RegistryUnavailable", async () => {
     const served = await serve((request, response) => {
       if (!request.url.includes(layer.digest)) return false;
       response.writeHead(200, { "content-length": layer.blob.length });
@@ -127,7 +127,7 @@ describe("a connection that breaks", () => {
     expect(served.seen(layer.digest)).toHaveLength(3);
   });
 
-  test("that falls silent is given up after the stall time, and resumed", async () => {
+  test("that stalls is abandoned after the stall timeout, and resumed", async () => {
     let stalls = 0;
     const served = await serve((request, response) => {
       if (!request.url.includes(layer.digest) || stalls++ > 0) return false;
@@ -140,7 +140,7 @@ describe("a connection that breaks", () => {
     expect(served.seen(layer.digest)[1]?.headers.range).toBe(`bytes=1000-${layer.blob.length - 1}`);
   });
 
-  test("that never answers ends in RegistryUnavailable within the deadlines", async () => {
+  test("that never answers fails with RegistryUnavailable within the deadlines", async () => {
     const served = await serve(() => true);
     const other = await openTestStore({
       timeouts: { connectMs: 100, responseMs: 100, stallMs: 100, documentMs: 1000 },
@@ -151,7 +151,7 @@ describe("a connection that breaks", () => {
     await other.dispose();
   });
 
-  test("that is silent until it has a whole layer is waited for, the longer the more often it is asked", async () => {
+  test("to a host that is silent until it has the complete layer gets a longer timeout with each try", async () => {
     const served = await serve(async ({ url }) => {
       if (url.includes(layer.digest)) await sleep(3_000);
       return false;
@@ -163,7 +163,7 @@ describe("a connection that breaks", () => {
     await other.dispose();
   });
 
-  test("refused is RegistryUnavailable at once", async () => {
+  test("that is refused fails with RegistryUnavailable at once", async () => {
     await expectCleanFailure(it(), `127.0.0.1:${await freePort()}/nobody:1`, {
       code: "Unknown",
       message: expect.stringMatching(/^RegistryUnavailable: .*ECONNREFUSED/),
@@ -171,7 +171,7 @@ describe("a connection that breaks", () => {
   });
 });
 
-describe("content that is not what it should be", () => {
+describe("wrong content", () => {
   const layer = makeLayer(makeTar([{ name: "good", content: "good" }]));
   const image = imageOf(layer);
 
@@ -195,18 +195,18 @@ describe("content that is not what it should be", () => {
 
   test("a layer with other bytes that inflate to the same", () => {
     const blob = Buffer.from(layer.blob);
-    // The time stamp in the gzip header (RFC 1952 section 2.3).
+    // The timestamp in the gzip header (RFC 1952 section 2.3).
     blob[4] = 1;
     return expectRefused(blob, { name: "digestMismatch", message: expect.not.stringContaining("inflated") });
   });
 
-  test("a layer that never ends is cut off", async () => {
+  test("a layer that never ends is aborted", async () => {
     const plain = makeLayer(makeTar([{ name: "good", content: "good" }]), "none");
     const served = await serve((request, response) => {
       if (!request.url.includes(plain.digest)) return false;
       response.writeHead(200);
       response.write(plain.blob);
-      // Zeros after the end are still a good tar to an unpacker.
+      // For an unpacker, a tar with zeros after its end is still valid.
       const more = () => {
         while (!response.destroyed && response.write(Buffer.alloc(65536)));
       };
@@ -221,10 +221,10 @@ describe("content that is not what it should be", () => {
   test("a truncated layer", () =>
     expectRefused(layer.blob.subarray(0, -10), {
       name: "sizeMismatch",
-      message: expect.stringContaining("thrown away"),
+      message: expect.stringContaining("discarded"),
     }));
 
-  test("a layer with something after it", () =>
+  test("a layer with trailing data", () =>
     expectRefused(Buffer.concat([layer.blob, Buffer.from("more")]), { name: "sizeMismatch" }));
 
   test("a layer of garbage", () =>
@@ -233,7 +233,7 @@ describe("content that is not what it should be", () => {
       message: expect.stringContaining(layer.digest),
     }));
 
-  test("a layer whose content is not the config's diff id", async () => {
+  test("a layer whose content does not match the config's diff id", async () => {
     const served = await serve();
     served.add(imageOf({ ...layer, diffId: sha256("something else") }), "1");
     await expectCleanFailure(it(), `${served.address}/wrong:1`, {
@@ -249,19 +249,19 @@ describe("content that is not what it should be", () => {
     await expectCleanFailure(it(), `${served.address}/wrong:1`, { name: "digestMismatch" });
   });
 
-  test("a manifest that is not what the digest asked for", async () => {
+  test("a manifest that does not match the requested digest", async () => {
     const served = await serve();
     served.addManifest(sha256("other"), image.manifest, image.manifestType);
     await expectCleanFailure(it(), `${served.address}/wrong@${sha256("other")}`, { name: "digestMismatch" });
   });
 
-  test("one bad layer among good ones takes the good ones down too", async () => {
+  test("one bad layer removes the good ones too", async () => {
     const good = bulkyLayer(500_000);
     const served = await serve();
     served.add(imageOf(good, layer), "1");
     served.setBlob(layer.digest, randomBytes(layer.blob.length));
     await expectCleanFailure(it(), `${served.address}/mixed:1`, { code: "InvalidArgument" });
-    // One after the other: the good one has its place already when the bad one fails.
+    // One after the other: the good layer is already in place when the bad one fails.
     const single = await openTestStore({ parallelLayers: 1 });
     const before = await listStore(single.root);
     await expect(single.store.pull(`${served.address}/mixed:1`, undefined, never)).rejects.toThrow(layer.digest);
@@ -269,7 +269,7 @@ describe("content that is not what it should be", () => {
     await single.dispose();
   });
 
-  test("a layer that reaches outside itself touches nothing of the host", async () => {
+  test("a layer with paths outside itself does not touch the host", async () => {
     const victim = await mkdtemp(path.join(tmpdir(), "keelson-victim-"));
     const up = "../".repeat(20);
     const evil = makeLayer(
@@ -292,10 +292,10 @@ describe("content that is not what it should be", () => {
   });
 });
 
-describe("a registry in trouble", () => {
+describe("a registry with errors", () => {
   const image = imageOf(makeLayer(makeTar([{ name: "x", content: "x" }])));
 
-  test.each([408, 429, 500, 502, 503, 504, 520, 522, 524])("status %i that passes is waited out", async (status) => {
+  test.each([408, 429, 500, 502, 503, 504, 520, 522, 524])("a transient status %i is retried", async (status) => {
     let troubles = 0;
     const served = await serve((_request, response) => {
       if (troubles++ > 1) return false;
@@ -309,10 +309,10 @@ describe("a registry in trouble", () => {
   test.each([
     [503, "Unknown", /^RegistryUnavailable: .*status 503/, 3],
     [401, "Unauthenticated", /credentials/, 1],
-    [403, "PermissionDenied", /pull rights/, 1],
+    [403, "PermissionDenied", /pull access/, 1],
     [404, "NotFound", /does not exist/, 1],
     [400, "FailedPrecondition", /status 400/, 1],
-  ])("status %i that stays is %s", async (status, code, message, tries) => {
+  ])("a persistent status %i fails with %s", async (status, code, message, tries) => {
     const served = await serve((_request, response) => {
       response.writeHead(status).end();
       return true;
@@ -321,7 +321,7 @@ describe("a registry in trouble", () => {
     expect(served.requests).toHaveLength(tries);
   });
 
-  test("one that asks to wait is asked again no sooner", async () => {
+  test("a Retry-After is respected", async () => {
     const times: number[] = [];
     const served = await serve((_request, response) => {
       times.push(performance.now());
@@ -334,19 +334,19 @@ describe("a registry in trouble", () => {
     expect((times[1] ?? 0) - (times[0] ?? 0)).toBeGreaterThanOrEqual(999);
   });
 
-  test("one that asks for longer than anybody waits is not asked again, and its time is told", async () => {
+  test("a Retry-After above the limit is not waited for, and is reported", async () => {
     const served = await serve((_request, response) => {
       response.writeHead(429, { "retry-after": "3600" }).end();
       return true;
     });
     await expectCleanFailure(it(), `${served.address}/busy:1`, {
       code: "Unknown",
-      message: expect.stringContaining("status 429, to be asked again in 3600 s"),
+      message: expect.stringContaining("status 429, retry after 3600 s"),
     });
     expect(served.requests).toHaveLength(1);
   });
 
-  test("a caller's deadline ends the wait that the registry asks for", async () => {
+  test("a caller's deadline ends the wait for a Retry-After", async () => {
     const served = await serve((_request, response) => {
       response.writeHead(503, { "retry-after": "2" }).end();
       return true;
@@ -356,7 +356,7 @@ describe("a registry in trouble", () => {
     expect(performance.now() - begin).toBeLessThan(1_500);
   });
 
-  test("its own words are in the message", async () => {
+  test("the registry's error message is included", async () => {
     const served = await serve();
     await expectCleanFailure(it(), `${served.address}/empty:1`, {
       message: expect.stringContaining("MANIFEST_UNKNOWN: no such thing"),
@@ -378,7 +378,7 @@ describe("limits", () => {
     await small.dispose();
   });
 
-  test("a full disk fails the pull, leaves nothing, and the next one works once there is room", async () => {
+  test("a full disk fails the pull without leftovers, and the next pull works once there is room", async () => {
     const mountpoint = await mkdtemp(path.join(tmpdir(), "keelson-full-"));
     await run("mount", ["-t", "tmpfs", "-o", "size=2m", "keelson-test", mountpoint]);
     try {

@@ -1,4 +1,4 @@
-// A pull's way to its image: the repository at its registry, and the manifest there that this host takes.
+// Resolves the image of a pull: the repository at its registry, and the manifest there for this host.
 
 import { credentialsFor } from "./auth.ts";
 import { loadEndpoints } from "./hosts.ts";
@@ -13,14 +13,14 @@ import type { FoundImage } from "./source.ts";
 import type { Digest, RegistryAuth } from "./types.ts";
 
 export interface PullOptions {
-  /** Where hosts.toml files lie: `/etc/containerd/certs.d`. */
+  /** Directory of the hosts.toml files: `/etc/containerd/certs.d`. */
   readonly hostsDirectory: string;
   readonly timeouts: Timeouts;
   readonly proxyFor: ProxyFor;
   readonly retry: RetryPolicy;
 }
 
-/** Ask the source's `close` to end its connections. */
+/** The caller closes the source. */
 export async function openRepository(
   reference: Reference,
   auth: RegistryAuth | undefined,
@@ -31,16 +31,16 @@ export async function openRepository(
   return new RegistrySource({ reference, endpoints, credentials, timeouts, proxyFor, retry });
 }
 
-/** The first one by the digest that the reference stood for, even when that is an index: a pull by it must find the image. */
+/** The first name has the digest that the reference resolved to, even of an index: a pull by it must find the image. */
 export type ImageNames = readonly [string, ...string[]];
 
-/** The names that an image has by being pulled so, when the registry has this digest for the reference. */
+/** The names of an image that was pulled by this reference, which the registry resolved to this digest. */
 export function namesBy(reference: Reference, digest: Digest): ImageNames {
   const name = `${nameOf(reference)}@${digest}`;
   return reference.tag === undefined ? [name] : [name, formatReference(reference)];
 }
 
-/** The image for the platform, with the names that it has by being pulled so. */
+/** The image for the platform, with the names that this pull gives it. */
 export async function findImage(
   source: RegistrySource,
   reference: Reference,

@@ -1,4 +1,4 @@
-// A store that is opened again: what is whole is there, what is damaged or stuck costs its own image and nothing else.
+// A store that is reopened: complete content is recovered; damaged or stuck content affects only its own image.
 
 import { execFile } from "node:child_process";
 import { existsSync } from "node:fs";
@@ -15,7 +15,7 @@ const run = promisify(execFile);
 const never = new AbortController().signal;
 const { it, registry } = useRegistryStore();
 
-test("everything is there again after a restart; what is damaged or half-made is taken down and said", async () => {
+test("everything is recovered after a restart; damaged or incomplete content is removed and reported", async () => {
   const [whole, broken] = [tinyImage("whole"), tinyImage("broken")];
   await pushImage(registry(), "whole", whole, "latest");
   await pushImage(registry(), "broken", broken, "latest");
@@ -24,7 +24,7 @@ test("everything is there again after a restart; what is damaged or half-made is
   const before = it().store.find(whole.id);
   const listing = await listStore(it().root);
   await it().store.close();
-  // As after a power cut on a store that did not sync: a blob of no bytes under a valid record.
+  // As after a power cut on a store that did not sync: an empty blob with a valid record.
   await truncate(path.join(it().root, "blobs/sha256", broken.layers[0]?.digest.slice(7) ?? ""), 0);
   await mkdir(path.join(it().root, "staging/work-left/layer/root"), { recursive: true });
   await mkdir(path.join(it().root, "containers/abc/upper"), { recursive: true });
@@ -40,7 +40,7 @@ test("everything is there again after a restart; what is damaged or half-made is
   await again.dispose();
 });
 
-test("all is there while what was left half-made, which may be millions of files, is removed", async () => {
+test("everything is available while incomplete leftovers, possibly millions of files, are being removed", async () => {
   const image = tinyImage("meanwhile");
   await pushImage(registry(), "meanwhile", image, "latest");
   const reference = `${registry().address}/meanwhile`;
@@ -67,7 +67,7 @@ test("all is there while what was left half-made, which may be millions of files
   await again.dispose();
 });
 
-test("what cannot be removed or read does not keep the store from opening, and goes when it can", async () => {
+test("the store opens despite content that cannot be removed or read, and removes it when possible", async () => {
   const image = tinyImage("needed");
   await pushImage(registry(), "needed", image, "latest");
   const reference = `${registry().address}/needed`;
@@ -77,7 +77,7 @@ test("what cannot be removed or read does not keep the store from opening, and g
   await it().store.close();
   const record = path.join(it().root, "containers/ab03/snapshot.json");
   const kept = await readFile(record);
-  // Reading a directory fails like a bad sector: not as one that is missing.
+  // Reading a directory fails like a bad sector, not like a missing file.
   await rm(record);
   await mkdir(record);
   for (const place of ["staging/work-left", "containers/ab04"]) {
@@ -114,7 +114,7 @@ test("what cannot be removed or read does not keep the store from opening, and g
   await last.dispose();
 });
 
-test("a blob, a layer or a list that cannot be read costs its images, and nothing else", async () => {
+test("an unreadable blob, layer or list affects only its own images", async () => {
   const images = ["blob", "record", "whole"].map((name) => tinyImage(name));
   const references = images.map(({ id }) => `${registry().address}/unread-${id.slice(7, 20)}`);
   for (const [index, image] of images.entries()) {
@@ -128,7 +128,7 @@ test("a blob, a layer or a list that cannot be read costs its images, and nothin
   await it().store.close();
   const [unread = ""] = images[0]?.layers.map(({ digest }) => `blobs/sha256/${digest.slice(7)}`) ?? [];
   await rm(path.join(it().root, unread));
-  // Following a link to itself, and reading a directory, fail like a bad sector: not as what is missing.
+  // Following a link to itself and reading a directory fail like a bad sector, not like a missing file.
   await symlink(path.basename(unread), path.join(it().root, unread));
   const layer = path.dirname(record.layers[0] ?? "");
   await rm(path.join(layer, "layer.json"));
@@ -144,7 +144,7 @@ test("a blob, a layer or a list that cannot be read costs its images, and nothin
   );
   const running = await open(path.join(record.layers[0] ?? "", "etc"));
   await pull(again);
-  // The container that runs on the layer goes on with the files that it has.
+  // The container that runs on the layer keeps its files.
   expect(await readdir(`/proc/self/fd/${running.fd}`)).toEqual(["record"]);
   await running.close();
   await again.store.remove(record.id);
@@ -160,7 +160,7 @@ test("a blob, a layer or a list that cannot be read costs its images, and nothin
   await last.dispose();
 });
 
-test("what cannot be moved out of the store is said once and keeps nothing else in it", async () => {
+test("content that cannot be moved out of the store is reported once and does not block other removals", async () => {
   const images = ["stuck", "free"].map((name) => tinyImage(name));
   const references = images.map(({ id }) => `${registry().address}/moved-${id.slice(7, 20)}`);
   for (const [index, image] of images.entries()) {
@@ -178,7 +178,7 @@ test("what cannot be moved out of the store is said once and keeps nothing else 
     });
     expect(await readdir(path.join(it().root, "layers"))).toEqual([path.basename(layer)]);
     expect(await readdir(path.join(it().root, "blobs/sha256"))).toEqual([]);
-    expect(it().problems).toEqual([expect.stringMatching(`${layer}, which nobody needs, .*EBUSY`)]);
+    expect(it().problems).toEqual([expect.stringMatching(`${layer}, which is no longer needed, .*EBUSY`)]);
   } finally {
     await run("umount", [layer]);
   }
@@ -187,7 +187,7 @@ test("what cannot be moved out of the store is said once and keeps nothing else 
   expect(await readdir(path.join(it().root, "layers"))).toEqual([]);
 });
 
-test("a damaged list of images is put aside and the store opens", async () => {
+test("a damaged list of images is renamed and the store opens", async () => {
   await it().store.close();
   await writeFile(path.join(it().root, "index.json"), "{");
   const again = await it().reopen();

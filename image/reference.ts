@@ -1,9 +1,8 @@
 // Image references: `[registry/]repository[:tag][@digest]`, with Docker's short forms.
 //
-// The grammar is that of github.com/distribution/reference; `busybox` means
-// `docker.io/library/busybox:latest`.
+// The grammar is that of github.com/distribution/reference; `busybox` means `docker.io/library/busybox:latest`.
 //
-// Bounds: the text (`longestText`, before anything else looks at it) and the name (`longestName`).
+// Bounds: the text (`longestText`, checked before parsing) and the name (`longestName`).
 
 import { parseDigest } from "./digest.ts";
 import { imageErrors } from "./errors.ts";
@@ -13,7 +12,7 @@ export interface Reference {
   /** Host and port, lower case as given: `docker.io`, `127.0.0.1:5000`. */
   readonly registry: string;
   readonly repository: string;
-  /** Absent when the reference names a digest: the digest decides then. */
+  /** Undefined when the reference has a digest, which takes precedence. */
   readonly tag: string | undefined;
   readonly digest: Digest | undefined;
 }
@@ -23,10 +22,10 @@ const ipv6 = /^\[[0-9a-fA-F:]{2,39}\]$/;
 const pathComponent = /^[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*$/;
 const tagPattern = /^[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}$/;
 const longestName = 255;
-/** A name, a tag and a digest, with what joins them. */
+/** A name, a tag and a digest, with their separators. */
 const longestText = longestName + 129 + 72;
 
-/** Parses and normalises. Throws InvalidArgument, which says what is wrong. */
+/** Parses and normalises. Throws InvalidArgument with the reason. */
 export function parseReference(text: string): Reference {
   const problem = (what: string) => imageErrors.invalidReference({ reference: text.slice(0, 300), problem: what });
   if (text === "") throw problem("it is empty");
@@ -37,7 +36,7 @@ export function parseReference(text: string): Reference {
   if (more.length > 0) throw problem("it has more than one @");
   const digest = parseDigest(digestText);
   if (digestText !== undefined && digest === undefined) {
-    throw problem("after @ must come sha256: and 64 lower-case hex digits");
+    throw problem("@ must be followed by sha256: and 64 lower-case hex digits");
   }
 
   const colon = beforeDigest.lastIndexOf(":");
@@ -56,11 +55,11 @@ export function parseReference(text: string): Reference {
   return { registry, repository, tag: digest === undefined ? (tag ?? "latest") : undefined, digest };
 }
 
-/** A name that can be given to an image, normalised: with a tag. Throws InvalidArgument. */
+/** A name for tagging an image, normalised: with a tag. Throws InvalidArgument. */
 export function parseName(text: string): string {
   const reference = parseReference(text);
   if (reference.digest === undefined) return formatReference(reference);
-  throw imageErrors.invalidReference({ reference: text, problem: "a digest is not given but computed" });
+  throw imageErrors.invalidReference({ reference: text, problem: "a digest is computed and cannot be assigned" });
 }
 
 /** A name with a tag or a digest; undefined for an id. */
@@ -68,7 +67,7 @@ export function normalise(text: string): string | undefined {
   try {
     return formatReference(parseReference(text));
   } catch {
-    // An id, or nonsense: no name at any rate.
+    // An id, or invalid: not a name in either case.
     return undefined;
   }
 }
@@ -88,7 +87,7 @@ export function formatReference(reference: Reference): string {
 function splitName(name: string): { registry: string; repository: string } {
   const slash = name.indexOf("/");
   const first = slash < 0 ? "" : name.slice(0, slash);
-  // As Docker does it: only what looks like a host is one, `user/app` belongs to docker.io.
+  // As in Docker: only a first part that looks like a host is one; `user/app` belongs to docker.io.
   const isHost = /[.:[]/.test(first) || first === "localhost" || first !== first.toLowerCase();
   const registry = !isHost || first === "index.docker.io" ? "docker.io" : first;
   const repository = isHost ? name.slice(slash + 1) : name;

@@ -1,7 +1,7 @@
 // One repository of a registry, over all its endpoints: Distribution API v2 (OCI distribution-spec, "Pull").
 //
 // Bounds: manifests, indexes and configs (`documentLimit`), tries (RetryPolicy); the rest in endpoint.ts, http.ts
-// and download.ts. A document's digest is made on the event loop: 4 MiB take some 3 ms.
+// and download.ts. A document's digest is computed on the event loop: 4 MiB take about 3 ms.
 
 import type { Writable } from "node:stream";
 import { KeelsonError } from "../native/index.ts";
@@ -38,16 +38,16 @@ interface Delivery {
   readonly client: EndpointClient;
 }
 
-/** Something of the repository that is to be fetched. */
+/** A part of the repository to fetch. */
 interface Wanted {
-  /** Below the repository's own URL. */
+  /** Relative to the repository's URL. */
   readonly path: string;
-  /** The words for messages. */
+  /** Names it in messages. */
   readonly object: string;
   readonly headers: ReadonlyMap<string, string>;
-  /** Which endpoints may be asked for it. */
+  /** Which endpoints may serve it. */
   readonly isFit: (endpoint: Endpoint) => boolean;
-  /** How many times the usual an answer may take, by how often all have been asked; once, when it is left out. */
+  /** Factor for the response timeout, by the number of turns in which all endpoints have failed; 1 when absent. */
   readonly patience?: (turn: number) => number;
 }
 
@@ -56,21 +56,21 @@ const acceptAnything: ReadonlyMap<string, string> = new Map([["accept", "*/*"]])
 const canResolve = (endpoint: Endpoint) => endpoint.canResolve;
 const canPull = (endpoint: Endpoint) => endpoint.canPull;
 /**
- * Some caches answer once they have all of a layer, and give it up when we do: each turn waits twice as long as the one
- * before. The first does not, so that hosts that are just silent cost no more.
+ * Some caches answer only once they have the complete layer, and abandon it when we disconnect: each turn waits twice
+ * as long as the previous one. The first turn waits the usual time, so that dead hosts cost no more than that.
  */
 const longer = (turn: number) => 2 ** turn;
 
-/** Content of one repository. Ask `close` to end its connections. */
+/** Content of one repository. `close` ends its connections. */
 export class RegistrySource implements ContentSource {
   readonly origin: string;
   readonly #options: RegistryOptions;
   readonly #connections: HttpConnections;
-  /** In the order to try; the one that last delivered comes first, one whose answers break off last. */
+  /** In the order to try: the one that delivered last comes first, one whose responses break off comes last. */
   #clients: readonly EndpointClient[];
-  /** Hosts that sent something else than they were asked for, as a mirror's damaged copy: they are asked for nothing more. */
+  /** Hosts that sent wrong content, such as a mirror with a damaged copy: they are not used any more. */
   readonly #wrong = new Map<Endpoint, FetchFailure>();
-  /** Whose bytes each blob that was copied begins with. */
+  /** The client that delivered the first bytes of each copied blob. */
   readonly #senders = new Map<Digest, EndpointClient>();
 
   constructor(options: RegistryOptions) {
@@ -102,8 +102,8 @@ export class RegistrySource implements ContentSource {
   }
 
   /**
-   * What the reference stands for now, asked without fetching it, which registries that count pulls do not count.
-   * Undefined when no host tells: `resolve` finds out why.
+   * The digest that the reference resolves to now, by a HEAD request, which registries with pull limits do not count.
+   * Undefined when no host answers: `resolve` then reports why.
    */
   async currentDigest(signal: AbortSignal): Promise<Digest | undefined> {
     const { digest, tag } = this.#options.reference;
@@ -120,7 +120,7 @@ export class RegistrySource implements ContentSource {
     return undefined;
   }
 
-  /** A manifest or index by digest, checked against it. */
+  /** A manifest or index by digest, verified. */
   async manifest(digest: Digest, signal: AbortSignal): Promise<FetchedManifest> {
     const object = `Manifest ${digest} of ${formatReference(this.#options.reference)}`;
     const check = (found: FetchedManifest) => {
@@ -155,7 +155,7 @@ export class RegistrySource implements ContentSource {
       retry: this.#options.retry,
       connections: this.#connections,
       open: async (offset) => {
-        // Some registries know no range without an end, as go-containerregistry's own.
+        // Some registries do not support open-ended ranges, such as go-containerregistry's.
         const headers = new Map(offset > 0 ? [["range", `bytes=${offset}-${size - 1}`]] : []);
         const wanted = { path: `blobs/${digest}`, object, headers, isFit: canPull, patience: longer };
         const { response, client } = await this.#fetch(wanted, signal);
@@ -177,7 +177,7 @@ export class RegistrySource implements ContentSource {
     this.#connections.close();
   }
 
-  /** What `check` throws is wrong with a document; then another host may have the right one. */
+  /** `check` throws when a document is wrong; then another host may have the right one. */
   async #document(
     wanted: Wanted,
     check: (document: FetchedManifest) => void,
@@ -210,18 +210,18 @@ export class RegistrySource implements ContentSource {
     if (client !== undefined) this.#clients = [...this.#clients.filter((other) => other !== client), client];
   }
 
-  /** False, and nothing comes of it, when there is no other host that is fit. */
+  /** Excludes the endpoint; false, without any effect, when no other host is fit. */
   #passOver({ endpoint }: EndpointClient, isFit: (endpoint: Endpoint) => boolean): boolean {
     const others = this.#options.endpoints.filter((other) => other !== endpoint && !this.#wrong.has(other));
     if (!others.some(isFit)) return false;
-    const problem = "it sent something else than was asked for";
+    const problem = "it sent wrong content";
     this.#wrong.set(endpoint, new FetchFailure("refused", endpoint.host, problem));
     return true;
   }
 
   /**
-   * Tries the endpoints in order, and those in passing trouble again when none delivers. The last one's answer (the
-   * registry's own) decides the code then.
+   * Tries the endpoints in order, and retries those with transient failures when none delivers. If all fail, the error
+   * of the last one (the registry's own) decides the code.
    */
   async #fetch(wanted: Wanted, signal: AbortSignal): Promise<Delivery> {
     const { path, object, headers, isFit, patience = () => 1 } = wanted;
@@ -251,7 +251,7 @@ export class RegistrySource implements ContentSource {
   }
 }
 
-/** Some registries, or the storage behind them, refuse to send a part, and send the whole. */
+/** Some registries, or the storage behind them, refuse range requests but serve the complete blob. */
 async function getPartOrWhole(
   client: EndpointClient,
   path: string,
@@ -272,7 +272,7 @@ function explain(object: string, failures: readonly FetchFailure[], registry: st
   if (decisive === undefined) {
     return imageErrors.registryUnavailable({
       object,
-      problem: `hosts.toml of ${registry} gives no host that may serve it`,
+      problem: `hosts.toml of ${registry} has no host with the required capability`,
     });
   }
   if (decisive.cause instanceof KeelsonError) return decisive.cause;

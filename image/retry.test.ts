@@ -10,7 +10,7 @@ async function waited(next: number, askedMs: number): Promise<number> {
   return performance.now() - start;
 }
 
-// At least three quarters of the doubled wait are certain; timers may fire a millisecond early.
+// At least three quarters of the doubled delay are guaranteed; timers may fire a millisecond early.
 test.each([
   ["the first delay before the second try", 2, 0, 29],
   ["double that before the third", 3, 0, 59],

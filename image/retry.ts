@@ -1,4 +1,4 @@
-// Bounded back-off between tries.
+// Bounded backoff between tries.
 
 import { setTimeout as sleep } from "node:timers/promises";
 
@@ -7,15 +7,15 @@ export interface RetryPolicy {
   readonly tries: number;
   /** Milliseconds before the second try; doubled each time. */
   readonly firstDelayMs: number;
-  /** What doubling ends at. */
+  /** Upper limit of the doubling. */
   readonly longestDelayMs: number;
-  /** The longest Retry-After that is waited for; who asks for more is not asked again. */
+  /** The longest Retry-After that is honoured; a host that asks for more is not retried. */
   readonly longestAskedMs: number;
 }
 
 /**
- * Waits before try number `next` (the second is 2), never less than `askedMs`, what the other side asked for.
- * Part of the wait is random, so that nodes that failed together do not come back together.
+ * Waits before try number `next` (the second is 2), at least the `askedMs` that the server asked for. Part of the wait
+ * is random, so that nodes that failed together do not retry together.
  */
 export async function backOff(policy: RetryPolicy, next: number, askedMs: number, signal: AbortSignal): Promise<void> {
   const doubled = Math.min(policy.longestDelayMs, policy.firstDelayMs * 2 ** (next - 2));
@@ -24,7 +24,7 @@ export async function backOff(policy: RetryPolicy, next: number, askedMs: number
 }
 
 /**
- * Milliseconds from `now` that a Retry-After asks for, in seconds or as a date; 0 when it cannot be read or is over.
+ * Milliseconds from `now` until the time in Retry-After, in seconds or as a date; 0 when it is invalid or in the past.
  * Source: RFC 9110, section 10.2.3.
  */
 export function askedDelay(retryAfter: string | undefined, now: number): number {

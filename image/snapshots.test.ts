@@ -1,4 +1,4 @@
-// Containers' writable layers: how long their image's layers stay, and what is told of their use.
+// Containers' writable layers: the lifetime of their image's layers, and the reported usage.
 
 import { execFile } from "node:child_process";
 import { mkdir, readdir, readFile, rm, stat, writeFile } from "node:fs/promises";
@@ -40,7 +40,7 @@ test("a container's layers outlive the image", async () => {
   await again.dispose();
 });
 
-test("a writable layer whose image's layer is gone is not made, and leaves nothing", async () => {
+test("creating a writable layer on a missing image layer fails and leaves nothing behind", async () => {
   const image = tinyImage("lost");
   await pushImage(registry(), "lost", image, "latest");
   const pulled = await it().store.pull(`${registry().address}/lost`, undefined, never);
@@ -50,7 +50,7 @@ test("a writable layer whose image's layer is gone is not made, and leaves nothi
   expect(await readdir(path.join(it().root, "containers"))).toEqual([]);
 });
 
-test("a writable layer of which something cannot be removed is gone all the same, and goes on disk later", async () => {
+test("a writable layer that cannot be removed disappears anyway, and is removed from disk later", async () => {
   const image = tinyImage("held");
   await pushImage(registry(), "held", image, "latest");
   const pulled = await it().store.pull(`${registry().address}/held`, undefined, never);
@@ -74,7 +74,7 @@ test("a writable layer of which something cannot be removed is gone all the same
   expect(await staging()).toEqual(before);
 });
 
-test("use of writable layers passes over one that is just being made or removed", async () => {
+test("use of writable layers skips one that is being created or removed", async () => {
   const image = tinyImage("layers");
   await pushImage(registry(), "layers", image, "latest");
   const pulled = await it().store.pull(`${registry().address}/layers`, undefined, never);
@@ -88,7 +88,7 @@ test("use of writable layers passes over one that is just being made or removed"
   expect((await it().store.fileSystemUse()).containers.usedBytes).toBe(usedBytes);
 });
 
-test("use of writable layers is told as it was while one is measured that takes long", async () => {
+test("use of writable layers includes the last value of one whose measurement takes long", async () => {
   let now = 0;
   let hold: Promise<void> | undefined;
   const host = loadHost();
@@ -116,7 +116,7 @@ test("use of writable layers is told as it was while one is measured that takes 
   await other.dispose();
 });
 
-test("use of writable layers leaves out one that takes long and was never measured", async () => {
+test("use of writable layers skips one that takes long and was never measured", async () => {
   const { promise, resolve } = Promise.withResolvers<void>();
   const host = loadHost();
   const slow: Host = {
@@ -143,7 +143,7 @@ test("use of writable layers leaves out one that takes long and was never measur
   await other.dispose();
 });
 
-test("use of writable layers is told where one cannot be measured, with what it was last; that is said once", async () => {
+test("use of writable layers includes the last value of one that cannot be measured, which is reported once", async () => {
   let now = 0;
   const other = await openTestStore({ now: () => now });
   const image = tinyImage("damaged");
@@ -155,7 +155,7 @@ test("use of writable layers is told where one cannot be measured, with what it 
   ];
   for (const { upper } of [damaged, whole]) await writeFile(path.join(upper, "data"), Buffer.alloc(100_000));
   const before = await other.store.fileSystemUse();
-  // As unreadable as on a damaged file system.
+  // Unreadable, as on a damaged file system.
   await rm(path.dirname(damaged.upper), { recursive: true });
   await writeFile(path.dirname(damaged.upper), "");
   for (now of [20_000, 40_000]) {
@@ -166,7 +166,7 @@ test("use of writable layers is told where one cannot be measured, with what it 
   await other.dispose();
 });
 
-test("use of a writable layer is measured again when the last figure is old or the clock was set back, and not before", async () => {
+test("use of a writable layer is measured again only when the last value is old or the clock was set back", async () => {
   let now = Date.now();
   const other = await openTestStore({ now: () => now });
   await pushImage(registry(), "measured", tinyImage("measured"), "latest");

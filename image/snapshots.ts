@@ -24,11 +24,11 @@ import type { Digest, FileSystemUse, Snapshot } from "./types.ts";
 
 const recordName = "snapshot.json";
 const idPattern = /^[0-9a-f]{1,64}$/;
-/** Milliseconds for which a measured size is given again. */
+/** Milliseconds for which a measured size is reused. */
 const freshMs = 10_000;
-/** How long a measurement is waited for: a layer may have millions of files. */
+/** Milliseconds to wait for a measurement: a layer may have millions of files. */
 const patienceMs = 500;
-/** The same where nothing else can be told, the first time. */
+/** As `patienceMs`, for the first measurement, when there is no earlier value to return. */
 const firstPatienceMs = 2_000;
 const parallelMeasurements = 2;
 
@@ -55,7 +55,7 @@ export interface SnapshotsOptions {
   /** Milliseconds since the epoch. */
   readonly now: () => number;
   readonly trash: Trash;
-  /** Told what cannot be read. */
+  /** Called with what cannot be read. */
   readonly onProblem: (sentence: string) => void;
 }
 
@@ -66,12 +66,12 @@ export class Snapshots {
   readonly #trash: Trash;
   readonly #onProblem: (sentence: string) => void;
   readonly #records: Map<string, SnapshotRecord>;
-  /** Layers that a snapshot whose record could not be read may stand on. */
+  /** All layers, when a snapshot's record could not be read: the snapshot may depend on any of them. */
   readonly #held: readonly Digest[];
   readonly #measured = new Map<string, FileSystemUse>();
-  /** Those that could not be measured, which was said. */
+  /** Containers whose layer could not be measured, which was reported. */
   readonly #unmeasurable = new Set<string>();
-  /** Those whose measurement under way was waited for in vain. */
+  /** Containers whose measurement is still running after a caller stopped waiting for it. */
   readonly #slow = new Set<string>();
   readonly #measuring = new SingleFlight<FileSystemUse>("abort");
   readonly #slots = new Slots(parallelMeasurements);
@@ -90,7 +90,7 @@ export class Snapshots {
     this.#held = held;
   }
 
-  /** Reads what is there, and has the trash find half-made snapshots. */
+  /** Reads what is on disk, and hands incomplete snapshots to the trash. */
   static async open(options: SnapshotsOptions): Promise<Snapshots> {
     const { layout, trash, onProblem } = options;
     const records = new Map<string, SnapshotRecord>();
@@ -106,8 +106,8 @@ export class Snapshots {
       } catch (error) {
         isOneUnread = true;
         onProblem(
-          `The record of the writable layer ${directory} could not be read, so it is not listed; it is read again at the ` +
-            `next start, and until then all layers are kept. ${messageOf(error)}`,
+          `The record of the writable layer ${directory} could not be read, so the layer is not listed; reading is ` +
+            `retried at the next start, and until then all image layers are kept. ${messageOf(error)}`,
         );
       }
     }
@@ -135,7 +135,7 @@ export class Snapshots {
     if (this.#records.has(containerId)) throw imageErrors.snapshotExists({ container: containerId });
     const layers = [...new Set([...plan.lower, ...plan.mountedLayers])];
     const record: SnapshotRecord = { layers, mounted: plan.mounted };
-    // From now on the layers are needed, whatever happens to the image meanwhile.
+    // From now on the layers are needed, even if the image is removed in the meantime.
     this.#records.set(containerId, record);
     const directory = this.#layout.container(containerId);
     try {
@@ -147,7 +147,9 @@ export class Snapshots {
     }
   }
 
-  /** Missing is fine, and so is what cannot be removed (an immutable file): it is nobody's from now on. */
+  /**
+   * A missing snapshot is fine, and so is content that cannot be removed (an immutable file): it is left to the trash.
+   */
   async remove(containerId: string): Promise<void> {
     if (!this.#records.has(containerId)) return;
     const aside = this.#layout.trash();
@@ -159,8 +161,8 @@ export class Snapshots {
   }
 
   /**
-   * At most `freshMs` old; of one that cannot be measured, or takes long, what it was last. Throws NotFound, and
-   * Unavailable for one that takes long and was never measured.
+   * The use of one layer, at most `freshMs` old; the last known value if measuring fails or takes long. Throws
+   * NotFound, and Unavailable if measuring takes long and there is no earlier value.
    */
   async use(containerId: string): Promise<FileSystemUse> {
     const known = this.#measured.get(containerId);
@@ -174,7 +176,7 @@ export class Snapshots {
       if (await isDoneWithin(measuring, isFirst ? firstPatienceMs : patienceMs)) return await measuring;
     } catch (error) {
       if (isNotThere(error)) throw error;
-      this.#sayUnmeasurable(containerId, error);
+      this.#reportUnmeasurable(containerId, error);
       if (known === undefined) throw error;
       return known;
     }
@@ -184,8 +186,8 @@ export class Snapshots {
   }
 
   /**
-   * All of them together. One that is just being made or removed uses nothing yet, or nothing any more; one that could
-   * not be measured yet is passed over, for without an answer a kubelet relieves its node of nothing.
+   * The sum of all layers. A layer that is being created or removed counts as empty, and one that could not be measured
+   * yet is skipped: without any answer, the kubelet would free no space on the node.
    */
   async totalUse(): Promise<FileSystemUse> {
     const uses = await Promise.all(this.ids().map((id) => this.use(id).catch(() => undefined)));
@@ -210,7 +212,7 @@ export class Snapshots {
         // The upper directory's owner and mode are what the container sees at its root.
         { kind: "directory like", path: upper, like, ...root },
         { kind: "directory", path: work, mode: 0o700 },
-        // The record comes last: a directory with it is whole.
+        // The record comes last: a directory that has one is complete.
         { kind: "file", path: path.join(directory, recordName), content: JSON.stringify(record), mode: 0o600 },
       ]);
     } catch (error) {
@@ -222,7 +224,7 @@ export class Snapshots {
 
   #isFresh({ timestamp }: FileSystemUse): boolean {
     const ageMs = this.#now() - Number(timestamp / 1_000_000n);
-    // One of before the clock was set back would be fresh until the clock is there again.
+    // Without the lower bound, a value from before the clock was set back would stay fresh until the clock catches up.
     return ageMs >= 0 && ageMs < freshMs;
   }
 
@@ -235,12 +237,12 @@ export class Snapshots {
     return use;
   }
 
-  #sayUnmeasurable(containerId: string, error: unknown): void {
+  #reportUnmeasurable(containerId: string, error: unknown): void {
     if (this.#unmeasurable.has(containerId)) return;
     this.#unmeasurable.add(containerId);
     this.#onProblem(
-      `The writable layer ${this.#layout.container(containerId)} could not be measured, so its use of the disk is told ` +
-        `as it was last. ${messageOf(error)}`,
+      `The writable layer ${this.#layout.container(containerId)} could not be measured; its last known disk usage is ` +
+        `reported instead. ${messageOf(error)}`,
     );
   }
 
@@ -249,7 +251,7 @@ export class Snapshots {
   }
 }
 
-/** Moves a half-made snapshot out of the way of others; to where. It stays where it cannot be moved. */
+/** Moves an incomplete snapshot out of the way; returns its path, which is unchanged if it cannot be moved. */
 async function putAside(layout: Layout, directory: string): Promise<string> {
   const trash = layout.trash();
   return await rename(directory, trash).then(
@@ -258,7 +260,7 @@ async function putAside(layout: Layout, directory: string): Promise<string> {
   );
 }
 
-/** Undefined for one that is not there or not whole. Throws when it cannot be told. */
+/** Undefined for a missing or incomplete record. Throws when it cannot be read. */
 function parseRecord(file: FileRead | undefined): SnapshotRecord | undefined {
   if (file === undefined || "error" in file) {
     if (isMissing(file?.error)) return undefined;

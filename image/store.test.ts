@@ -1,4 +1,4 @@
-// Images from a real registry into a real store and out of it again.
+// Images from a real registry into a real store, and their removal.
 
 import { readdir, readFile, stat } from "node:fs/promises";
 import path from "node:path";
@@ -48,20 +48,20 @@ describe("with a registry", () => {
     expect(it().store.list()).toEqual([pulled]);
   });
 
-  test.each(["none", "gzip", "zstd"] as const)("takes layers with %s compression", async (compression) => {
+  test.each(["none", "gzip", "zstd"] as const)("accepts layers with %s compression", async (compression) => {
     await pushImage(registry(), `forms/${compression}`, tinyImage(compression, compression), "latest");
     const pulled = await it().store.pull(`${registry().address}/forms/${compression}`, undefined, never);
     expect(await readFile(path.join(pulled.layers[0] ?? "", "etc", compression), "utf8")).toBe(compression);
   });
 
-  test("takes layers of no bytes", async () => {
+  test("accepts empty layers", async () => {
     const layers = (["none", "gzip"] as const).map((compression) => makeLayer(Buffer.alloc(0), compression));
     await pushImage(registry(), "nothing", makeImage({ layers }), "latest");
     const pulled = await it().store.pull(`${registry().address}/nothing`, undefined, never);
     expect(await readdir(pulled.layers[0] ?? "")).toEqual([]);
   });
 
-  test("takes Docker's schema 2", async () => {
+  test("accepts Docker's schema 2", async () => {
     const layer = makeLayer(makeTar([{ name: "file", content: "x" }]), "gzip", "docker");
     const image = makeImage({ layers: [layer], form: "docker" });
     await pushImage(registry(), "docker", image, "latest");
@@ -87,7 +87,7 @@ describe("with a registry", () => {
     expect((await it().store.pull(byDigest, undefined, never)).id).toBe(ours.id);
   });
 
-  test("finds this platform in an index inside of indexes, past one that has none for it", async () => {
+  test("finds this platform in nested indexes, past one that has no image for it", async () => {
     const type = "application/vnd.oci.image.index.v1+json";
     const ours = tinyImage("inside");
     const other = makeImage({ layers: ours.layers, architecture: "s390x" });
@@ -118,7 +118,7 @@ describe("with a registry", () => {
     });
   });
 
-  test("what a config says of its platform counts only where an index has no word", async () => {
+  test("the platform in a config counts only when no index names one", async () => {
     const mislabelled = makeImage({ layers: tinyImage("mislabelled").layers, architecture: "s390x" });
     await pushImage(registry(), "word", mislabelled, "itself");
     const told = JSON.parse(makeIndex([{ image: mislabelled, architecture: hostArchitecture }]).toString());
@@ -160,7 +160,7 @@ describe("with a registry", () => {
     }
   });
 
-  test("one image under many names; removing one name removes all, and everything on disk", async () => {
+  test("removing one of an image's names removes all of them, and everything on disk", async () => {
     const before = await listStore(it().root);
     const image = tinyImage("names");
     for (const tag of ["1", "2", "3"]) await pushImage(registry(), "names", image, tag);
@@ -190,11 +190,11 @@ describe("with a registry", () => {
     expect(it().store.find(old.id)).toMatchObject({ tags: [], repoDigests: [expect.stringContaining(old.digest)] });
   });
 
-  test("layers that images share stay until the last one goes", async () => {
+  test("layers that images share stay until the last image is removed", async () => {
     const shared = makeLayer(makeTar([{ name: "shared", content: "1" }]));
     const one = makeImage({ layers: [shared], comment: "one" });
     const own = makeLayer(makeTar([{ name: "two", content: "2" }]));
-    // The shared layer comes twice, as empty layers do in real images.
+    // The shared layer occurs twice, as empty layers do in real images.
     const two = makeImage({ layers: [shared, own, shared], comment: "two" });
     await pushImage(registry(), "one", one, "latest");
     await pushImage(registry(), "two", two, "latest");
@@ -234,7 +234,7 @@ describe("with a registry", () => {
     expect((await it().store.fileSystemUse()).images.usedBytes).toBe(before.usedBytes);
   });
 
-  test("the layout on disk is one that OCI tools read", async () => {
+  test("OCI tools can read the layout on disk", async () => {
     const image = tinyImage("layout");
     await pushImage(registry(), "layout", image, "v2");
     await it().store.pull(`${registry().address}/layout:v2`, undefined, never);
@@ -251,7 +251,7 @@ describe("with a registry", () => {
     expect(await readFile(path.join(it().root, "blobs/sha256", image.digest.slice(7)))).toEqual(image.manifest);
   });
 
-  test("what the registry does not have is NotFound", async () => {
+  test("an image that is not in the registry fails with NotFound", async () => {
     await expect(it().store.pull(`${registry().address}/nowhere:1`, undefined, never)).rejects.toMatchObject({
       code: "NotFound",
       message: expect.stringContaining(registry().address),
@@ -259,7 +259,7 @@ describe("with a registry", () => {
   });
 });
 
-describe("with a registry that wants a password", () => {
+describe("with a registry that requires a password", () => {
   const login = { username: "ann", password: "s3cret" };
   const image = tinyImage("private");
   const empty = { username: "", password: "", auth: "", identityToken: "", registryToken: "", serverAddress: "" };
@@ -276,7 +276,7 @@ describe("with a registry that wants a password", () => {
   });
   afterEach(() => it.dispose());
 
-  test("takes user and password, or both in base64, for the right server only", async () => {
+  test("accepts user and password, or both in base64, only for the right server", async () => {
     const name = `${registry.address}/private`;
     const base64 = Buffer.from("ann:s3cret").toString("base64");
     for (const auth of [

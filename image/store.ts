@@ -1,4 +1,4 @@
-// The image store put together: pull, load, list, remove, and the containers' writable layers.
+// The image store: pull, load, list, remove, and the containers' writable layers.
 
 import { closeSync } from "node:fs";
 import { readFile } from "node:fs/promises";
@@ -39,36 +39,36 @@ import type {
 import { isOutOfRoom, isWorthAnotherPull, UnfinishedPulls } from "./unfinished.ts";
 
 export interface StoreOptions extends PullOptions {
-  /** Directory of the store, made when missing: `/var/lib/keelson/image`. */
+  /** Directory of the store, created when missing: `/var/lib/keelson/image`. */
   readonly root: string;
   readonly host: Host;
   readonly unpack: Unpack;
-  /** The node's own: of an index the image for it is taken. */
+  /** The node's own, which selects the image of an index. */
   readonly platform: Platform;
   readonly limits: LayerLimits;
-  /** Layers that are fetched and unpacked at the same time, over all pulls. */
+  /** Layers of one pull that are fetched and unpacked in parallel. */
   readonly parallelLayers: number;
-  /** Milliseconds that the content of a pull which the network or its caller broke off waits for the next try. */
+  /** Milliseconds for which the content of a pull that the network or its caller interrupted is kept for a retry. */
   readonly keepUnfinishedMs: number;
   /** Milliseconds since the epoch. */
   readonly now: () => number;
-  /** Told what was found broken at start, and what became of it. */
+  /** Called with what was found damaged at start, and what was done about it. */
   readonly onProblem: (sentence: string) => void;
 }
 
-/** What a node should use; each figure can be set apart in StoreOptions. */
+/** Defaults for a node; each value can be overridden in StoreOptions. */
 export const storeDefaults = {
   timeouts: { connectMs: 10_000, responseMs: 30_000, stallMs: 60_000, documentMs: 120_000 },
   retry: { tries: 5, firstDelayMs: 200, longestDelayMs: 10_000, longestAskedMs: 300_000 },
   limits: { bytes: 64n * 1024n ** 3n, inodes: 4_000_000n },
   parallelLayers: 4,
-  // A kubelet comes back after 5 minutes at the latest.
+  // A kubelet retries after 5 minutes at the latest.
   keepUnfinishedMs: 600_000,
 } as const;
 
 /**
- * Opens the store: recovers what is whole, and takes down what is not, which may go on for minutes beside its work.
- * Throws when another process has it open.
+ * Opens the store: recovers complete content, and removes the rest in the background, which may take minutes. Throws
+ * when another process has it open.
  */
 export async function openImageStore(options: StoreOptions): Promise<ImageStore> {
   const layout = new Layout(options.root);
@@ -92,7 +92,7 @@ export async function openImageStore(options: StoreOptions): Promise<ImageStore>
 class Store implements ImageStore {
   readonly #options: StoreOptions;
   readonly #layout: Layout;
-  /** The descriptor that holds the lock, and by which content is flushed; the lock dies with the process. */
+  /** The descriptor that holds the lock, and on which syncfs is called; the lock is released when the process exits. */
   readonly #lock: number;
   readonly #inventory: Inventory;
   readonly #snapshots: Snapshots;
@@ -100,7 +100,7 @@ class Store implements ImageStore {
   readonly #unfinished: UnfinishedPulls;
   readonly #closing = new AbortController();
   readonly #working = new Set<Promise<unknown>>();
-  /** Layers of the image under way, by the reference that is pulled or the path that is loaded. */
+  /** Layers of the image in progress, by the reference that is pulled or the path that is loaded. */
   readonly #transfers = new Map<string, readonly Descriptor[]>();
   readonly #current: CurrentCatalog;
   #closed: Promise<void> | undefined;
@@ -120,7 +120,7 @@ class Store implements ImageStore {
     this.#snapshots = snapshots;
     this.#current = current;
     this.#unfinished = new UnfinishedPulls(options.keepUnfinishedMs, () => {
-      // What it cannot remove now goes with the next, or at the next start.
+      // Whatever cannot be removed now is removed by the next collection, or at the next start.
       this.#tracked(this.collect()).catch(() => undefined);
     });
   }
@@ -184,7 +184,7 @@ class Store implements ImageStore {
   }
 
   async remove(reference: string): Promise<void> {
-    // Who removes images wants room.
+    // The caller wants to free space.
     this.#unfinished.dropAll();
     await this.#inventory.queue.run(async () => {
       const image = this.find(reference);
@@ -236,10 +236,10 @@ class Store implements ImageStore {
     return this.#closed;
   }
 
-  /** Removes what processes before this one left, beside all other work. */
+  /** Removes the leftovers of earlier processes, in the background. */
   tidy(trash: Trash): void {
     this.#tracked(Promise.all([this.collect(), trash.removeFound()])).catch((error: unknown) => {
-      const problem = `Content that no image needs could not be removed, and stays until the next start. ${error}`;
+      const problem = `Content that no image needs could not be removed, and remains until the next start. ${error}`;
       this.#options.onProblem(problem);
     });
   }
@@ -250,7 +250,7 @@ class Store implements ImageStore {
   }
 
   async #close(): Promise<void> {
-    this.#closing.abort(imageErrors.cancelled({ object: "everything, since the server stops" }));
+    this.#closing.abort(imageErrors.cancelled({ object: "all images (the server is stopping)" }));
     this.#unfinished.dropAll();
     await Promise.allSettled([...this.#working]);
     await this.#inventory.queue.untilIdle();
@@ -258,7 +258,7 @@ class Store implements ImageStore {
   }
 
   async #pull(reference: Reference, auth: RegistryAuth | undefined, signal: AbortSignal): Promise<Image> {
-    // The HTTP client takes a tenth of a second to load, and 10 MB: only a daemon that pulls has it.
+    // The HTTP client takes a tenth of a second and 10 MB to load: only a daemon that pulls loads it.
     const { findImage, namesBy, openRepository } = await import("./pull.ts");
     const source = await openRepository(reference, auth, this.#options);
     try {
@@ -293,8 +293,8 @@ class Store implements ImageStore {
   }
 
   /**
-   * Brings an image's content in, makes it durable, and only then names it. Leaves nothing behind on failure; for
-   * `keepUnfinishedMs` what the next try can go on from. `subject` is what `transfer` knows it by.
+   * Imports an image's content, makes it durable, and only then names it. Leaves nothing behind on failure, except, for
+   * `keepUnfinishedMs`, the content that a retry can resume from. `subject` is the key for `transfer`.
    */
   async #ingest({ manifest: found, names, source }: FoundImage, subject: string, signal: AbortSignal): Promise<Image> {
     const { bytes, contentType, isPlatformInConfig } = found;
@@ -328,9 +328,9 @@ class Store implements ImageStore {
       await this.#inventory.addBlob(bytes);
       return await this.#commit({ descriptor, manifest, document, cover }, names, signal);
     } catch (error) {
-      // Before its layers are known nothing has come that would be worth keeping.
-      const isBegun = leases.length > 1;
-      isUnfinished = isBegun && isWorthAnotherPull(error, signal) && !this.#closing.signal.aborted;
+      // Before the layers are known, nothing has arrived that is worth keeping.
+      const areLayersKnown = leases.length > 1;
+      isUnfinished = areLayersKnown && isWorthAnotherPull(error, signal) && !this.#closing.signal.aborted;
       if (isOutOfRoom(error)) this.#unfinished.dropAll();
       throw error;
     } finally {
@@ -341,7 +341,7 @@ class Store implements ImageStore {
     }
   }
 
-  /** All layers at once, as far as the inventory lets them; the first failure stops the others. */
+  /** Fetches all layers concurrently, within the inventory's limits; the first failure stops the others. */
   async #fetchLayers(
     manifest: Manifest,
     diffIds: readonly Digest[],
@@ -363,7 +363,7 @@ class Store implements ImageStore {
     }
   }
 
-  /** The image that has the first of these names already gets the others. */
+  /** If an image already has the first of these names, it gets the others. */
   async #nameAgain(names: ImageNames, signal: AbortSignal): Promise<Image | undefined> {
     return await this.#inventory.queue.run(async () => {
       signal.throwIfAborted();
@@ -372,7 +372,7 @@ class Store implements ImageStore {
     });
   }
 
-  /** From here on the image exists, also after a power cut. */
+  /** Once this resolves the image exists, also after a power cut. */
   #commit(stored: StoredManifest, names: readonly string[], signal: AbortSignal): Promise<Image> {
     return this.#inventory.queue.run(async () => {
       signal.throwIfAborted();
@@ -395,7 +395,7 @@ class Store implements ImageStore {
   }
 }
 
-/** Equal pulls have one key: the same image asked for with the same credentials. */
+/** Equal pulls have one key: the same image requested with the same credentials. */
 function pullKey(name: string, auth: RegistryAuth | undefined): string {
   return `${name} ${JSON.stringify(auth ?? null)}`;
 }

@@ -23,7 +23,7 @@ async function index(bytes: Buffer): Promise<ReadonlyMap<string, TarMember>> {
   }
 }
 
-test("knows where members lie", async () => {
+test("finds the members' offsets", async () => {
   const members = await index(
     makeTar([{ name: "./a", content: "aaa" }, { name: "d/" }, { name: "d/b", link: "../a" }]),
   );
@@ -34,7 +34,7 @@ test("knows where members lie", async () => {
   ]);
 });
 
-test("the later of two equal names counts", async () => {
+test("the later of two equal names wins", async () => {
   const members = await index(
     makeTar([
       { name: "a", content: "1" },
@@ -44,7 +44,7 @@ test("the later of two equal names counts", async () => {
   expect(members.get("a")).toMatchObject({ size: 2 });
 });
 
-test("reads sizes in base 256, and refuses those that no file has", async () => {
+test("reads sizes in base 256, and refuses impossible ones", async () => {
   const withSize = (field: number[]) => {
     const tar = makeTar([{ name: "a", content: "abc" }]);
     Buffer.from(field).copy(tar, 124);
@@ -59,13 +59,13 @@ test("reads sizes in base 256, and refuses those that no file has", async () => 
   await expect(index(withSize([0x80, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0]))).rejects.toThrow(/ends inside/);
 });
 
-test("takes no block for a header whose checksum is wrong", async () => {
+test("does not accept a block with a wrong checksum as a header", async () => {
   const tar = makeTar([{ name: "a", content: "abc" }]);
   tar.write("b", 0);
   await expect(index(tar)).rejects.toThrow(/no tar header at byte 0/);
 });
 
-test("survives any damage: an answer or MalformedTar, nothing else", async () => {
+test("any damage results in an answer or MalformedTar, nothing else", async () => {
   const good = makeTar([
     { name: "a", content: "x".repeat(600) },
     { name: "b", link: "a" },
@@ -80,7 +80,7 @@ test("survives any damage: an answer or MalformedTar, nothing else", async () =>
   for (let round = 0; round < 1000; round++) {
     const bad = Buffer.from(good.subarray(0, round % 4 === 0 ? random(good.length) : good.length));
     for (let flips = random(4); flips >= 0 && bad.length > 0; flips--) bad[random(bad.length)] = random(256);
-    // Half of them with a right checksum, so that the fields themselves are reached.
+    // Half of them with a correct checksum, so that the fields themselves are parsed.
     if (round % 2 === 0 && bad.length >= 512) {
       bad.write("        ", 148);
       const sum = bad.subarray(0, 512).reduce((total, byte) => total + byte, 0);

@@ -1,12 +1,12 @@
-// The members of a tar file and where their content lies, without reading it
+// The members of a tar file and the offsets of their content, without reading it
 // (POSIX.1-2024 pax, "ustar Interchange Format"; GNU long names and base-256 sizes).
 //
-// For the outer tar of an image archive only. Nothing is extracted, so no member's name or link can
-// reach a file of this machine.
+// Only for the outer tar of an image archive. Nothing is extracted, so no member's name or link can reach a file of
+// this machine.
 //
-// Bounds: headers of any kind (`headerLimit`), those before one member (`extensionsPerMember`), the bytes of each
-// (`extensionLimit`), a name (`nameLimit`) and all names together (`namesLimit`). Work is linear in headers; content
-// is skipped. The event loop gets its turn at least every `windowSize` bytes of headers.
+// Bounds: headers of any kind (`headerLimit`), extension headers before one member (`extensionsPerMember`), the bytes
+// of each (`extensionLimit`), a name (`nameLimit`) and all names together (`namesLimit`). Work is linear in the
+// headers; content is skipped. The code yields to the event loop at least every `windowSize` bytes of headers.
 
 import type { FileHandle } from "node:fs/promises";
 import path from "node:path";
@@ -19,34 +19,34 @@ export interface TarFile {
   readonly size: number;
 }
 
-/** A link has the name of the member that it stands for, normalised as all names are. */
+/** A link's target is the name of the member it refers to, normalised like all names. */
 export type TarMember = TarFile | { readonly kind: "link"; readonly target: string } | { readonly kind: "other" };
 
 export class MalformedTar extends Error {}
 
 const block = 512;
 const headerLimit = 200_000;
-/** A pax header and GNU's long name and long link; twice, for writers that repeat themselves. */
+/** A pax header, a GNU long name and a GNU long link; twice that, for writers that repeat them. */
 const extensionsPerMember = 6;
 /** Longest pax header or GNU long name that is read: PATH_MAX with room for other records. */
 const extensionLimit = 64 * 1024;
 /** Bytes: PATH_MAX. */
 const nameLimit = 4096;
-/** Bytes, link targets counted too. */
+/** Bytes, including link targets. */
 const namesLimit = 16 * 1024 * 1024;
-/** Bytes read at once, so that small members cost no read each. */
+/** Bytes per read, so that small members do not need a read each. */
 const windowSize = 64 * 1024;
 
 const zeroBlock = Buffer.alloc(block);
 
-/** What extension headers say of the member behind them. */
+/** The fields that extension headers set for the member after them. */
 interface Overrides {
   path?: string;
   linkpath?: string;
   size?: number;
 }
 
-/** Reads all headers. A name that comes twice means the later member, as when unpacking. Throws MalformedTar. */
+/** Reads all headers. For a name that occurs twice the later member wins, as when unpacking. Throws MalformedTar. */
 export async function indexTar(handle: FileHandle, signal: AbortSignal): Promise<ReadonlyMap<string, TarMember>> {
   const members = new Map<string, TarMember>();
   const end = (await handle.stat()).size;
@@ -90,7 +90,7 @@ export async function indexTar(handle: FileHandle, signal: AbortSignal): Promise
   return members;
 }
 
-/** Reads a file forward in pieces of `windowSize`; skips what nobody asks for. */
+/** Reads a file forward in pieces of `windowSize`; skips parts that are not requested. */
 class Window {
   readonly #handle: FileHandle;
   readonly #buffer = Buffer.alloc(windowSize);
@@ -114,7 +114,7 @@ class Window {
     do {
       const room = windowSize - this.#length;
       const { bytesRead } = await this.#handle.read(this.#buffer, this.#length, room, position + this.#length);
-      if (bytesRead === 0) throw new MalformedTar("it is cut off");
+      if (bytesRead === 0) throw new MalformedTar("it is truncated");
       this.#length += bytesRead;
     } while (this.#length < length);
   }
@@ -163,7 +163,7 @@ function numberField(header: Buffer, offset: number, length: number): number {
     if (!Number.isSafeInteger(value)) throw new MalformedTar("a header has no valid size");
     return value;
   }
-  // Base 256: the top bit is a mark, the next one the sign.
+  // Base 256: the top bit is a marker, the next one the sign.
   let value = BigInt(first & 0x7f);
   for (const byte of header.subarray(offset + 1, offset + length)) value = value * 256n + BigInt(byte);
   if (value > BigInt(Number.MAX_SAFE_INTEGER)) throw new MalformedTar("a header has no valid size");
@@ -175,10 +175,10 @@ function wholeNumber(text: string): number {
   return Number(text);
 }
 
-/** Records of the form `length key=value\n`; only those that say where a member is are kept. */
+/** Parses records of the form `length key=value\n`; only those that affect a member's name or extent are kept. */
 function readPaxRecords(content: Buffer, into: Overrides): void {
   for (let start = 0; start < content.length; ) {
-    // A length has few digits; looking further for its end would make many small records quadratic work.
+    // A length has few digits; searching further for its end would make many small records quadratic work.
     const space = content.subarray(start, start + 8).indexOf(0x20);
     const length = space < 0 ? Number.NaN : Number(content.toString("latin1", start, start + space));
     const end = start + length;

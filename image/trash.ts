@@ -1,6 +1,7 @@
-// The way out of the store: what nobody needs is first moved aside, so that it is gone at once, and then removed.
+// Removes content from the store: it is first moved aside, so that it disappears at once, and then deleted.
 //
-// What resists (a disk that turned read-only, a mount) is said once, and tried again with whatever goes next.
+// Content that cannot be removed (a disk that turned read-only, a mount) is reported once, and retried with every later
+// removal.
 
 import { rename } from "node:fs/promises";
 import { type Host, messageOf } from "../native/index.ts";
@@ -9,24 +10,24 @@ import type { Layout } from "./layout.ts";
 export interface TrashOptions {
   readonly layout: Layout;
   readonly host: Host;
-  /** Told what could not be moved or removed. */
+  /** Called with what could not be moved or removed. */
   readonly onProblem: (sentence: string) => void;
 }
 
 export class Trash {
   readonly #options: TrashOptions;
-  /** What was found at start. */
+  /** Leftovers that were found at start. */
   readonly #found: string[] = [];
-  /** What could not be removed yet: above all staging directories of finished work. */
+  /** Paths that could not be removed yet: mainly staging directories of finished work. */
   readonly #left = new Set<string>();
-  /** What could not be moved away or removed, and was said to be so. */
+  /** Paths that could not be moved or removed, and were reported. */
   readonly #stuck = new Set<string>();
 
   constructor(options: TrashOptions) {
     this.#options = options;
   }
 
-  /** Moves each aside; to where, for `remove`. What cannot be moved stays. */
+  /** Moves each path aside and returns the new paths, for `remove`. A path that cannot be moved stays. */
   async moveAside(places: readonly string[]): Promise<readonly string[]> {
     const moved: string[] = [];
     for (const place of places) {
@@ -36,13 +37,13 @@ export class Trash {
         moved.push(aside);
         this.#stuck.delete(place);
       } catch (error) {
-        this.#resists(place, error);
+        this.#reportStuck(place, error);
       }
     }
     return moved;
   }
 
-  /** Has `removeFound` remove these trees: there may be millions of files in them. */
+  /** Queues these trees for `removeFound`: they may contain millions of files. */
   find(places: readonly string[]): void {
     this.#found.push(...places);
   }
@@ -51,7 +52,7 @@ export class Trash {
     await this.remove(this.#found.splice(0));
   }
 
-  /** Removes these trees, and what earlier calls could not. */
+  /** Removes these trees, and those that earlier calls could not remove. */
   async remove(places: readonly string[]): Promise<void> {
     const all = new Set([...this.#left, ...places]);
     this.#left.clear();
@@ -61,16 +62,16 @@ export class Trash {
         this.#stuck.delete(place);
       } catch (error) {
         this.#left.add(place);
-        this.#resists(place, error);
+        this.#reportStuck(place, error);
       }
     }
   }
 
-  #resists(place: string, error: unknown): void {
+  #reportStuck(place: string, error: unknown): void {
     if (this.#stuck.has(place)) return;
     this.#stuck.add(place);
     this.#options.onProblem(
-      `${place}, which nobody needs, could not be removed; it is tried again. ${messageOf(error)}`,
+      `${place}, which is no longer needed, could not be removed; removal is retried. ${messageOf(error)}`,
     );
   }
 }

@@ -1,18 +1,18 @@
-// The words of images: the store as the pod model and the API edge see it, and what the files of image/ share.
+// The types of images: the store as the pod model and the API edge see it, and the types that files of image/ share.
 
 declare const brand: unique symbol;
 /** `sha256:` and 64 lower-case hex digits, checked. */
 export type Digest = string & { readonly [brand]: "Digest" };
-/** The digest of an image's config: what CRI calls the image's id. */
+/** The digest of an image's config, which CRI uses as the image's id. */
 export type ImageId = Digest & { readonly [brand]: "Digest" };
 
-/** What of an image's config (OCI image-spec config.md) a container is made from. */
+/** The parts of an image's config (OCI image-spec config.md) that apply to a container. */
 export interface ImageConfig {
   readonly env: readonly string[];
   readonly entrypoint: readonly string[];
   readonly cmd: readonly string[];
   readonly workingDir: string;
-  /** As the config says it: "", "1000", "www-data:users" … */
+  /** As in the config: "", "1000", "www-data:users" … */
   readonly user: string;
   readonly volumes: readonly string[];
   readonly stopSignal: string;
@@ -35,7 +35,7 @@ export interface Image {
   readonly chainIds: readonly Digest[];
 }
 
-/** As a pull request of CRI has it (AuthConfig); "" for what is not given. */
+/** As in a CRI pull request (AuthConfig); "" for absent fields. */
 export interface RegistryAuth {
   readonly username: string;
   readonly password: string;
@@ -46,7 +46,7 @@ export interface RegistryAuth {
   readonly serverAddress: string;
 }
 
-/** A container's writable layer and what lies below it, as overlayfs takes them: absolute paths, top first. */
+/** A container's writable layer and the layers below it, for overlayfs: absolute paths, top first. */
 export interface Snapshot {
   readonly lower: readonly string[];
   readonly upper: string;
@@ -54,7 +54,7 @@ export interface Snapshot {
 }
 
 export interface FileSystemUse {
-  /** The store's root, on whose file system everything lies. */
+  /** The store's root, whose file system contains everything. */
   readonly mountpoint: string;
   readonly usedBytes: bigint;
   readonly inodesUsed: bigint;
@@ -69,13 +69,13 @@ export interface SnapshotWish {
   readonly mounted?: readonly ImageId[];
 }
 
-/** Of the image that is being brought in: bytes of its layers. */
+/** Progress of the image that is being imported: bytes of its layers. */
 export interface Transfer {
   readonly done: number;
   readonly total: number;
 }
 
-/** What an archive of images consists of, besides its `oci-layout`. The blobs stay until it is released. */
+/** The content of an archive of images, except its `oci-layout`. The blobs are kept until it is released. */
 export interface HeldArchive {
   /** index.json */
   readonly index: Buffer;
@@ -88,42 +88,47 @@ export interface ImageStore {
   list(): readonly Image[];
   /** By id, id prefix (unique, 3 digits and more), name with or without tag, or name@digest; from memory. */
   find(reference: string): Image | undefined;
-  /** The image's config (OCI image-spec config.md), as whoever made it wrote it; null when it is gone. */
+  /** The image's config (OCI image-spec config.md), unmodified; null when it cannot be read. */
   document(id: ImageId): Promise<unknown>;
   /**
-   * Equal pulls share one; durable before it resolves. Rejects with errors of the catalogue (errors.ts), Cancelled when
-   * the signal aborts or the store closes; what the kubelet knows by name begins with it (RegistryUnavailable).
+   * Equal concurrent pulls share the work; the image is durable when it resolves. Rejects with errors of the catalogue
+   * (errors.ts), Cancelled when the signal aborts or the store closes; an error that the kubelet recognises by name
+   * starts with that name (RegistryUnavailable).
    */
   pull(reference: string, auth: RegistryAuth | undefined, signal: AbortSignal): Promise<Image>;
   /**
-   * Removes every name of the image and the image; content shared with others or used by containers stays until
-   * free. Missing is fine; one that a container mounts is FailedPrecondition.
+   * Removes the image and all its names; content that is shared with others or used by containers stays until it is
+   * free. A missing image is fine; rejects with FailedPrecondition for one that a container mounts.
    */
   remove(reference: string): Promise<void>;
   /**
-   * Imports an OCI layout or docker-save archive (tar, maybe gzipped or zstd-compressed) or an OCI layout directory: one
-   * image after the other, and those before one that fails stay. Rejects with InvalidArgument for what is no archive.
+   * Imports an OCI layout or docker-save archive (tar, optionally gzip- or zstd-compressed) or an OCI layout directory,
+   * one image after the other; images before one that fails are kept. Rejects with InvalidArgument for what is not an
+   * archive.
    */
   load(path: string, signal: AbortSignal): Promise<readonly Image[]>;
-  /** How far the pull of a reference or the load of a path is; undefined before its layers are known and after it. */
+  /**
+   * Progress of the pull of a reference or the load of a path; undefined before its layers are known and afterwards.
+   */
   transfer(subject: string): Promise<Transfer | undefined>;
-  /** One more name for an image; that of another image moves. Rejects with NotFound and InvalidArgument. */
+  /** Adds a name to an image; a name of another image moves to it. Rejects with NotFound and InvalidArgument. */
   tag(reference: string, name: string): Promise<Image>;
-  /** For an archive with the names that they are asked for by, or without one for an id. Throws NotFound. */
+  /** Holds images for an archive, with the names in `references`; an id adds no name. Throws NotFound. */
   hold(references: readonly string[]): HeldArchive;
   /**
-   * Makes a container's writable layer; the image's layers cannot go while it exists. Rejects with NotFound without the
-   * image, AlreadyExists for a second one, InvalidArgument for an id that is not 1 to 64 lower-case hex digits.
+   * Creates a container's writable layer; the image's layers are not removed while it exists. Rejects with NotFound if
+   * the image is missing, AlreadyExists for a second one, InvalidArgument for an id that is not 1 to 64 lower-case hex
+   * digits.
    */
   prepareSnapshot(containerId: string, image: ImageId, wish?: SnapshotWish): Promise<Snapshot>;
-  /** Missing is fine. */
+  /** A missing snapshot is fine. */
   removeSnapshot(containerId: string): Promise<void>;
-  /** Use of a container's writable layer; measured off the event loop, may be some seconds old. Rejects with NotFound. */
+  /** Use of a container's writable layer, measured off the event loop; may be seconds old. Rejects with NotFound. */
   snapshotUse(containerId: string): Promise<FileSystemUse>;
   /** Containers that have a snapshot on disk, for recovery. */
   snapshots(): readonly string[];
-  /** Of all images, from memory, and of all writable layers together, as `snapshotUse`. */
+  /** Use of all images, from memory, and the sum for all writable layers, as in `snapshotUse`. */
   fileSystemUse(): Promise<{ readonly images: FileSystemUse; readonly containers: FileSystemUse }>;
-  /** Cancels what is under way, waits until its traces are gone, and lets other processes open the store. */
+  /** Cancels work in progress, waits until it is cleaned up, and lets other processes open the store. */
   close(): Promise<void>;
 }

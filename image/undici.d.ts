@@ -1,6 +1,6 @@
-// The parts of undici that http.ts loads, in place of the package's index. That one has fetch, WebSocket and mocks too: at a
-// daemon's first pull it costs 4 MB of heap and 75 ms of processor time, these parts 1.3 MB and 20 ms. They are no part of
-// undici's API, so package.json keeps to its patch releases.
+// The parts of undici that http.ts loads instead of the package's index, which also loads fetch, WebSocket and mocks:
+// at a daemon's first pull the index costs 4 MB of heap and 75 ms of processor time, these parts 1.3 MB and 20 ms. They
+// are not part of undici's API, so package.json only allows patch releases.
 
 declare module "undici/lib/api/index.js" {
   import type { Dispatcher } from "undici";

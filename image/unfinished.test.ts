@@ -1,4 +1,4 @@
-// Pulls that break off, and come back: what had come is not fetched again, is checked all the same, and goes in time.
+// Interrupted pulls and their retries: arrived content is not fetched again, but is verified, and is removed in time.
 
 import { execFile } from "node:child_process";
 import { readdir } from "node:fs/promises";
@@ -21,7 +21,7 @@ const image = makeImage({ layers: [small, large] });
 const half = 1_000_000;
 
 async function storeThatKeeps(keepUnfinishedMs: number): Promise<TestStore> {
-  // One after the other: a layer before the one that breaks is whole by then.
+  // One after the other: a layer before the one that breaks is complete by then.
   const opened = await openTestStore({ keepUnfinishedMs, parallelLayers: 1 });
   onTestFinished(() => opened.dispose());
   return opened;
@@ -30,7 +30,7 @@ async function storeThatKeeps(keepUnfinishedMs: number): Promise<TestStore> {
 interface Trouble {
   /** The connection breaks at `half` bytes of the large layer, each time, while it is on. */
   on: boolean;
-  /** What it sends until then. */
+  /** The bytes that it sends until then. */
   bytes: Buffer;
 }
 
@@ -40,7 +40,7 @@ function breaking(trouble: Trouble): Interception {
     const start = Number(/^bytes=(\d+)-/.exec(request.headers.range ?? "")?.[1] ?? 0);
     const range = { "content-range": `bytes ${start}-${large.blob.length - 1}/${large.blob.length}` };
     response.writeHead(start > 0 ? 206 : 200, { "content-length": large.blob.length - start, ...(start > 0 && range) });
-    // By FIN: a reset would also take back what the client has not read yet.
+    // With a FIN: a reset would also discard data that the client has not read yet.
     response.write(trouble.bytes.subarray(start, half), () => response.socket?.end());
     return true;
   };
@@ -51,7 +51,7 @@ async function broken({ store }: TestStore, reference: string): Promise<void> {
   expect(store.list()).toEqual([]);
 }
 
-test("the next pull goes on at the byte where the network broke, and fetches no whole layer twice", async () => {
+test("the next pull resumes at the byte where the network broke, and fetches no complete layer twice", async () => {
   const opened = await storeThatKeeps(storeDefaults.keepUnfinishedMs);
   const trouble = { on: true, bytes: large.blob };
   const served = await serve(breaking(trouble));
@@ -67,7 +67,7 @@ test("the next pull goes on at the byte where the network broke, and fetches no 
   expect(await readdir(path.join(opened.root, "staging"))).toEqual([]);
 });
 
-test("a caller that gives up and comes back finds what had come", async () => {
+test("a retry after the caller gave up resumes with the content that had arrived", async () => {
   const opened = await storeThatKeeps(storeDefaults.keepUnfinishedMs);
   const giveUp = new AbortController();
   let holds = true;
@@ -84,7 +84,7 @@ test("a caller that gives up and comes back finds what had come", async () => {
   expect(served.seen(large.digest)[1]?.headers.range).toMatch(/^bytes=\d{5,}-\d+$/);
 });
 
-test("a caller that gives up after the last byte finds all of it", async () => {
+test("a retry after the caller gave up past the last byte fetches nothing", async () => {
   const opened = await storeThatKeeps(storeDefaults.keepUnfinishedMs);
   const giveUp = new AbortController();
   const served = await serve((request, response) => {
@@ -104,9 +104,9 @@ test("a caller that gives up after the last byte finds all of it", async () => {
   expect(served.seen(large.digest)).toHaveLength(1);
 });
 
-test("a head with other bytes costs one more fetch and no pull", async () => {
+test("a head with wrong bytes costs another fetch but does not fail the pull", async () => {
   const opened = await storeThatKeeps(storeDefaults.keepUnfinishedMs);
-  // The gzip header and the first blocks are right, or the unpacker would refuse it at once.
+  // The gzip header and the first blocks are correct, otherwise the unpacker would refuse it at once.
   const wrong = Buffer.from(large.blob);
   wrong.fill(0x5a, half - 200_000, half);
   const trouble = { on: true, bytes: wrong };
@@ -120,7 +120,7 @@ test("a head with other bytes costs one more fetch and no pull", async () => {
   expect(ranges.slice(before)).toEqual([expect.stringMatching(/^bytes=\d{5,}-\d+$/), undefined]);
 });
 
-test("it goes when its time is over, when an image is removed, and with the daemon", async () => {
+test("unfinished content is removed when it expires, when an image is removed, and when the daemon stops", async () => {
   const trouble = { on: true, bytes: large.blob };
   const served = await serve(breaking(trouble));
   served.add(image, "1");
@@ -148,7 +148,7 @@ test("it goes when its time is over, when an image is removed, and with the daem
   await expect.poll(() => listStore(next.root)).toEqual(listed);
 });
 
-/** A store that has so many bytes of disk. */
+/** A store with a disk of this many bytes. */
 async function storeOfBytes(size: number): Promise<TestStore> {
   const { store, root, reopen } = await storeThatKeeps(storeDefaults.keepUnfinishedMs);
   await store.close();
@@ -159,7 +159,7 @@ async function storeOfBytes(size: number): Promise<TestStore> {
   return opened;
 }
 
-test("it goes when another pull finds the disk full", async () => {
+test("unfinished content is removed when another pull fills the disk", async () => {
   const other = makeImage({ layers: [bulkyLayer(3_000_000)] });
   const served = await serve(breaking({ on: true, bytes: large.blob }));
   served.add(image, "1");
@@ -171,7 +171,7 @@ test("it goes when another pull finds the disk full", async () => {
   expect((await opened.store.pull(reference, undefined, never)).id).toBe(other.id);
 });
 
-test("it goes when there is no room for it beside the whole", async () => {
+test("unfinished content is removed when there is no room for it and the complete layer", async () => {
   const trouble = { on: true, bytes: large.blob };
   const served = await serve(breaking(trouble));
   served.add(image, "1");
@@ -181,7 +181,7 @@ test("it goes when there is no room for it beside the whole", async () => {
   expect((await opened.store.pull(`${served.address}/broken:1`, undefined, never)).id).toBe(image.id);
 });
 
-test("it goes when the layer comes from another registry", async () => {
+test("unfinished content is removed when the layer arrives from another registry", async () => {
   const opened = await storeThatKeeps(storeDefaults.keepUnfinishedMs);
   const { promise: isOver, resolve: goOn } = Promise.withResolvers<void>();
   const held = await startWrongRegistry(async (request) => {
@@ -201,7 +201,7 @@ test("it goes when the layer comes from another registry", async () => {
   expect(await readdir(path.join(opened.root, "staging"))).toEqual([]);
 });
 
-test("no more than eight pulls are kept", async () => {
+test("at most eight unfinished pulls are kept", async () => {
   const opened = await storeThatKeeps(storeDefaults.keepUnfinishedMs);
   const images = Array.from({ length: 10 }, (_, at) => {
     const own = makeLayer(makeTar([{ name: `own-${at}`, content: "x" }]));

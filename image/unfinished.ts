@@ -1,21 +1,22 @@
-// What pulls that broke off had brought already, kept for a while: the caller's next try goes on from there.
+// Keeps the content of interrupted pulls for a while, so that a retry resumes from there.
 //
-// Bounds: how long (`keepMs`) and for how many pulls (`keptPulls`, the oldest goes first). Whoever wants room ends it.
+// Bounds: the time (`keepMs`) and the number of pulls (`keptPulls`, the oldest is dropped first). Whoever needs room
+// drops it earlier.
 
 import { isErrno, KeelsonError, type StatusCode } from "../native/index.ts";
 import type { Lease } from "./needs.ts";
 import type { Digest } from "./types.ts";
 
 const keptPulls = 8;
-/** Ends that say nothing against the content: the network's (RegistryUnavailable is Unknown), or the caller's. */
-const passing: ReadonlySet<StatusCode> = new Set(["Unknown", "Unavailable", "DeadlineExceeded", "Cancelled"]);
+/** Failures that do not concern the content: of the network (RegistryUnavailable is Unknown), or by the caller. */
+const transientCodes: ReadonlySet<StatusCode> = new Set(["Unknown", "Unavailable", "DeadlineExceeded", "Cancelled"]);
 
-/** Whether the same pull may end well when it is asked for again. */
+/** Whether a retry of the same pull may succeed. */
 export function isWorthAnotherPull(error: unknown, signal: AbortSignal): boolean {
-  return signal.aborted || (error instanceof KeelsonError && passing.has(error.code));
+  return signal.aborted || (error instanceof KeelsonError && transientCodes.has(error.code));
 }
 
-/** Whether a pull ended for there was no room on the disk. */
+/** Whether a pull failed because the disk is full. */
 export function isOutOfRoom(error: unknown): boolean {
   return isErrno(error, "ENOSPC", "EDQUOT") || (error instanceof KeelsonError && error.name === "noRoomForLayer");
 }
@@ -26,7 +27,7 @@ export class UnfinishedPulls {
   /** By manifest, the oldest first. */
   readonly #kept = new Map<Digest, { readonly leases: readonly Lease[]; readonly timer: NodeJS.Timeout }>();
 
-  /** Nothing is kept when `keepMs` is 0. `onOver` is called when something is kept no longer for its time is over. */
+  /** Nothing is kept when `keepMs` is 0. `onOver` is called when an entry expires or a newer one replaces it. */
   constructor(keepMs: number, onOver: () => void) {
     this.#keepMs = keepMs;
     this.#onOver = onOver;
@@ -44,7 +45,7 @@ export class UnfinishedPulls {
     this.#kept.set(manifest, { leases, timer });
   }
 
-  /** Its content is kept no longer for its own sake; nothing is removed by this. */
+  /** Releases the leases of an interrupted pull; removes nothing itself. */
   drop(manifest: Digest): void {
     const kept = this.#kept.get(manifest);
     if (kept === undefined) return;

@@ -1,4 +1,4 @@
-// Directories that a layer has files in and no entry for: they look as in the layers below.
+// Directories that contain files of a layer but have no entry in it: they look as in the layers below.
 
 import { execFileSync } from "node:child_process";
 import { mkdtempSync, readdirSync, rmdirSync, statSync } from "node:fs";
@@ -25,7 +25,7 @@ const base: readonly TarEntry[] = [
     mode: 0o2775,
     uid: 1000,
     gid: 50,
-    // The kernel takes the second from nobody who asks for it again.
+    // The kernel accepts setting the second one, but does not return it.
     pax: { "SCHILY.xattr.user.owner": "me", "SCHILY.xattr.security.capability": "" },
   },
   { name: "plain/", type: "5", mode: 0o755 },
@@ -42,7 +42,7 @@ async function pull(...layers: (readonly TarEntry[])[]): Promise<Image> {
   return await it().store.pull(`${registry.address}/app:1`, undefined, never);
 }
 
-/** What a container sees: `mode uid gid` by path. */
+/** The container's view: `mode uid gid` by path. */
 function seen(image: Image, ...paths: string[]): readonly string[] {
   return merged(image, (root) =>
     paths.map((name) => execFileSync("stat", ["-c", "%a %u %g", path.join(root, name)], { encoding: "utf8" }).trim()),
@@ -85,7 +85,7 @@ test("have mode, owner, attributes and time of the directory below", async () =>
   });
 });
 
-test("follow what the layers between say, and nothing that is hidden, a link, or no directory", async () => {
+test("follow the layers in between, but nothing that is hidden, a link, or not a directory", async () => {
   const image = await pull(
     base,
     [
@@ -116,14 +116,14 @@ test("follow what the layers between say, and nothing that is hidden, a link, or
   });
 });
 
-test("a directory that hides what is in those below still looks like them, one that was removed and made again does not", async () => {
+test("an opaque directory still looks like those below, one that was removed and recreated does not", async () => {
   const removed = [{ name: "again/new" }, { name: ".wh.again" }];
   const image = await pull(base, [{ name: "hidden/.wh..wh..opq" }, ...removed], [{ name: "again/newer" }]);
   expect(seen(image, "hidden", "again")).toEqual(["700 0 0", "755 0 0"]);
   merged(image, (root) => expect(readdirSync(path.join(root, "again")).sort()).toEqual(["new", "newer"]));
 });
 
-test("have nothing of a set-group-id directory above", async () => {
+test("inherit nothing from a set-group-ID parent directory", async () => {
   const image = await pull([{ name: "s/", type: "5", mode: 0o2775, gid: 9 }, { name: "s/unnamed/x" }]);
   expect(statSync(path.join(image.layers[0] ?? "", "s/unnamed"))).toMatchObject({ mode: 0o40755, gid: 0 });
 });
@@ -133,13 +133,13 @@ test("an entry behind the directory's first file counts", async () => {
   expect(seen(image, "tmp")).toEqual(["700 0 0"]);
 });
 
-test("layers are walked over one image at a time, and a pull that waits for its turn can be given up", async () => {
+test("layers are walked for one image at a time, and a pull that waits for its turn can be cancelled", async () => {
   const host = loadHost();
   const [begun, end] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()];
   let walks = 0;
   const coverUnnamed: typeof host.coverUnnamed = async (layers, into) => {
     walks += 1;
-    // The first image, of all layers, is there at once.
+    // The first image, with all layers, is complete at once.
     if (layers.length === 2) {
       begun.resolve();
       await end.promise;
@@ -160,7 +160,7 @@ test("layers are walked over one image at a time, and a pull that waits for its 
   await begun.promise;
   const givingUp = new AbortController();
   const second = pull("1", givingUp.signal);
-  // Each has a directory for what comes of its walk, and fetches no layer.
+  // Each has a directory for the result of its walk, and fetches no layer.
   await expect.poll(() => readdirSync(path.join(root, "staging"))).toHaveLength(2);
   givingUp.abort();
   await expect(second).rejects.toMatchObject({ code: "Cancelled" });
@@ -169,12 +169,12 @@ test("layers are walked over one image at a time, and a pull that waits for its 
   expect((await first).layers).toHaveLength(3);
 });
 
-test("no layer more where the directories look the same", async () => {
+test("no additional layer when the directories look the same", async () => {
   const image = await pull([{ name: "opt/", type: "5", mode: 0o755 }], [{ name: "opt/new" }]);
   expect(image.layers).toHaveLength(2);
 });
 
-test("whether one more is needed is looked for once for all images of these layers, as long as they are there", async () => {
+test("the need for a cover is checked once for all images of the same layers, while these exist", async () => {
   const host = loadHost();
   let looks = 0;
   const { store, dispose } = await openTestStore({
@@ -201,7 +201,7 @@ test("whether one more is needed is looked for once for all images of these laye
   expect(looks).toBe(2);
 });
 
-test("what lies over the layers is there after a restart, is the container's too, and goes with the image", async () => {
+test("a cover survives a restart, is visible in the container, and is removed with the image", async () => {
   const image = await pull(base, [{ name: "tmp/new" }]);
   expect(image.layers).toHaveLength(3);
   await it().store.close();
@@ -216,7 +216,7 @@ test("what lies over the layers is there after a restart, is the container's too
   await again.store.close();
 });
 
-test("are found as deep as a layer may be", async () => {
+test("are found at the maximum depth of a layer", async () => {
   const deep = "d/".repeat(255);
   const file = (name: string) => ({ name, pax: { path: `${deep}${name}` } });
   const image = await pull(base, [{ name: "d/", type: "5", mode: 0o700 }, file("old")], [file("new")]);

@@ -1,4 +1,4 @@
-// Mirrors that take a request and send the wrong thing: the next host is asked, as when they had sent nothing.
+// Mirrors that send wrong content: the next host is tried, as if they had sent nothing.
 
 import { mkdir, writeFile } from "node:fs/promises";
 import path from "node:path";
@@ -43,7 +43,7 @@ function cutOff(isMeant: (url: string) => boolean, bytes: number, size: number):
   return ({ url }, response) => {
     if (!isMeant(url)) return false;
     response.writeHead(200, { "content-length": size });
-    // By FIN: a reset would also take back what the client has not read yet.
+    // With a FIN: a reset would also discard data that the client has not read yet.
     response.write(layer.blob.subarray(0, bytes), () => response.socket?.end());
     return true;
   };
@@ -58,7 +58,7 @@ test.each([
   ["nothing of a layer, time and again", cutOff(isFor(layer.digest), 0, layer.blob.length)],
   ["the same half of a layer, time and again", cutOff(isFor(layer.digest), 1_000_000, layer.blob.length)],
   ["nothing of a config, time and again", cutOff(isFor(image.id), 0, image.config.length)],
-])("a mirror that sends %s is passed over", async (_name, intercept) => {
+])("a mirror that sends %s is skipped", async (_name, intercept) => {
   const mirror = await startMirror(intercept);
   try {
     expect((await it().store.pull("reg.example/app:1", undefined, never)).id).toBe(image.id);
@@ -68,7 +68,7 @@ test.each([
   }
 });
 
-test("a layer that a mirror began wrongly and another host ended is fetched whole from that one", async () => {
+test("a layer that a mirror started with wrong bytes and another host completed is refetched from that host", async () => {
   const broken = Buffer.alloc(1_000_000, 1);
   const mirror = await startMirror(({ url }, response) => {
     if (!url.includes(layer.digest)) return false;
@@ -83,7 +83,7 @@ test("a layer that a mirror began wrongly and another host ended is fetched whol
   }
 });
 
-test("a layer that is wrong everywhere is refused for what is wrong with it, and asked for once of each host", async () => {
+test("a layer that is wrong everywhere is refused with the reason, and requested once from each host", async () => {
   const wrong = Buffer.from(layer.blob);
   wrong[wrong.length - 5] = (wrong[wrong.length - 5] ?? 0) ^ 1;
   server.setBlob(layer.digest, wrong);

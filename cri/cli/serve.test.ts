@@ -116,7 +116,7 @@ test("contacts registries through the proxy set in its environment", async () =>
   const client = connect(daemonSocket());
   const { details } = await failure(client.call("PullImage", { image: { image: "corporate.example/app:1" } }));
   client.close();
-  expect(details).toContain("corporate.example by the proxy 127.0.0.1:1");
+  expect(details).toContain("corporate.example via the proxy 127.0.0.1:1");
 });
 
 test("ends streams on SIGTERM and exits without clients having to disconnect", async () => {

@@ -19,7 +19,7 @@ export interface BuiltLayer {
   readonly mediaType: string;
 }
 
-/** The `config` part of an image config, in the spec's own field names. */
+/** The `config` part of an image config, with the spec's field names. */
 export interface ContainerDefaults {
   readonly User?: string;
   readonly Env?: readonly string[];
@@ -55,18 +55,18 @@ export interface ImageParts {
   readonly defaults?: ContainerDefaults;
   readonly form?: "oci" | "docker";
   readonly architecture?: string;
-  /** Makes images that are otherwise equal differ. */
+  /** Distinguishes images that are otherwise equal. */
   readonly comment?: string;
 }
 
-/** Architecture of this machine in the registry's words. */
+/** Architecture of this machine by its OCI name. */
 export const hostArchitecture = process.arch === "arm64" ? "arm64" : "amd64";
 
 export function sha256(bytes: Buffer | string): string {
   return `sha256:${createHash("sha256").update(bytes).digest("hex")}`;
 }
 
-/** A tar of just these entries (ustar), hostile names included. */
+/** A tar of exactly these entries (ustar), including hostile names. */
 export function makeTar(entries: readonly TarEntry[]): Buffer {
   const blocks = entries.flatMap((entry) => {
     const content = Buffer.from(entry.content ?? "");
@@ -125,7 +125,7 @@ export function makeImage(parts: ImageParts): BuiltImage {
   return { manifest, manifestType, digest: sha256(manifest), config, id: sha256(config), layers: parts.layers };
 }
 
-/** An image of one small layer: `etc/<name>`, which holds its own name. */
+/** An image of one small layer: `etc/<name>`, which contains its own name. */
 export function tinyImage(name: string, compression: Compression = "gzip"): BuiltImage {
   const layer = makeLayer(makeTar([{ name: "etc/" }, { name: `etc/${name}`, content: name }]), compression);
   return makeImage({ layers: [layer], comment: name });
@@ -183,7 +183,7 @@ export async function layerOf(directory: string, compression: Compression = "gzi
   return makeLayer(stdout, compression);
 }
 
-/** A layer of what `fill` puts into a directory, which is the layer's root. */
+/** A layer of the files that `fill` creates in a directory, which is the layer's root. */
 export async function layerFrom(fill: (root: string) => Promise<void>): Promise<BuiltLayer> {
   const root = await mkdtemp(path.join(tmpdir(), "keelson-layer-"));
   try {
@@ -244,7 +244,7 @@ function headersOf(target: PushTarget): Record<string, string> {
   return target.authorization === undefined ? {} : { authorization: target.authorization };
 }
 
-/** A layer of bytes that do not compress. */
+/** A layer of incompressible bytes. */
 export function bulkyLayer(size: number): BuiltLayer {
   return makeLayer(makeTar([{ name: "bulk", content: randomBytes(size) }]));
 }

@@ -3,7 +3,7 @@
 import { once } from "node:events";
 import type { Server } from "node:net";
 
-/** Listens on a free port of 127.0.0.1, which it tells. */
+/** Listens on a free port of 127.0.0.1 and returns the port. */
 export async function listenOnLoopback(server: Server): Promise<number> {
   server.listen(0, "127.0.0.1");
   await once(server, "listening");

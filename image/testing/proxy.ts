@@ -1,4 +1,4 @@
-// For tests: an HTTP proxy, which reaches one server by whatever name it is asked for.
+// For tests: an HTTP proxy that forwards every host name to one server.
 
 import { once } from "node:events";
 import http from "node:http";
@@ -8,7 +8,7 @@ import { listenOnLoopback } from "./listen.ts";
 
 export interface TestProxy {
   readonly address: string;
-  /** What was asked: `CONNECT name:443`, `GET http://name/path`. */
+  /** The requests: `CONNECT name:443`, `GET http://name/path`. */
   readonly asked: readonly string[];
   /** The Proxy-Authorization of each request. */
   readonly credentials: readonly (string | undefined)[];
@@ -16,9 +16,9 @@ export interface TestProxy {
 }
 
 export interface TestProxyOptions {
-  /** Answered to everything where it is not 200; nothing at all where it is 0. */
+  /** Unless 200, the answer to every request; with 0, there is no answer. */
   readonly status?: number;
-  /** Without it, the proxy is asked by plain http. */
+  /** When absent, the proxy is accessed by plain http. */
   readonly tls?: { readonly cert: Buffer; readonly key: Buffer };
 }
 

@@ -1,4 +1,4 @@
-// For a test file of pulls: a store, and a registry that misbehaves for tests that want one; both go after each test.
+// For test files of pulls: a store and an optional misbehaving registry, both removed after each test.
 
 import { afterEach, beforeEach } from "vitest";
 import { openTestStore, type TestStore } from "./store.ts";

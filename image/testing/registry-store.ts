@@ -1,4 +1,4 @@
-// For a test file of pulls from Debian's registry: one for all its tests, and a store for each.
+// For test files of pulls from Debian's registry: one registry for all tests of a file, and a store for each test.
 
 import { afterAll, afterEach, beforeAll, beforeEach } from "vitest";
 import { startRegistry, type TestRegistry } from "./registry.ts";

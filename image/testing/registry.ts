@@ -15,7 +15,7 @@ export interface TestRegistry {
   readonly address: string;
   /** The Authorization header that pushes need; undefined without a password. */
   readonly authorization: string | undefined;
-  /** Kills it and removes its storage, unless that was given. */
+  /** Kills it and removes its storage, unless `storage` was given. */
   stop(): Promise<void>;
 }
 
@@ -24,11 +24,11 @@ export interface TestRegistryOptions {
   readonly storage?: string;
   /** Address to listen on; 127.0.0.1 when absent. */
   readonly host?: string;
-  /** Basic credentials that it demands. */
+  /** Basic credentials that it requires. */
   readonly login?: { readonly username: string; readonly password: string };
   /** Port to listen on; a free one when absent. */
   readonly port?: number;
-  /** Certificate and key files: it speaks HTTPS then. */
+  /** Certificate and key files for HTTPS; plain HTTP when absent. */
   readonly tls?: { readonly certificate: string; readonly key: string };
 }
 
@@ -39,7 +39,7 @@ export async function startRegistry(options: TestRegistryOptions = {}): Promise<
   const directory = await mkdtemp(path.join(tmpdir(), "keelson-registry-"));
   const port = options.port ?? (await freePort());
   const config = path.join(directory, "config.json");
-  // YAML takes JSON.
+  // JSON is valid YAML.
   await writeFile(config, JSON.stringify(await configuration(directory, port, options)));
   const child = spawn("/usr/bin/docker-registry", ["serve", config], { stdio: ["ignore", "ignore", "pipe"] });
   const stderr: Buffer[] = [];
@@ -62,7 +62,7 @@ export async function startRegistry(options: TestRegistryOptions = {}): Promise<
   return { address, authorization, stop };
 }
 
-/** A port of 127.0.0.1 that nobody listened on a moment ago. */
+/** A port of 127.0.0.1 that was free a moment ago. */
 export async function freePort(): Promise<number> {
   const server = net.createServer();
   const port = await listenOnLoopback(server);
@@ -87,7 +87,7 @@ async function configuration(directory: string, port: number, options: TestRegis
   };
 }
 
-/** An htpasswd file; libcrypt makes the bcrypt hash that the registry wants. */
+/** An htpasswd file; libcrypt computes the bcrypt hash that the registry requires. */
 async function passwordFile(directory: string, login: { username: string; password: string }): Promise<string> {
   const script = "print crypt($ARGV[0], q($2y$05$keelsonkeelsonkeelsonu))";
   const { stdout } = await promisify(execFile)("perl", ["-e", script, login.password]);

@@ -14,15 +14,15 @@ export interface TestStore {
   readonly root: string;
   /** Where hosts.toml files go. */
   readonly hostsDirectory: string;
-  /** What the store said was broken at start. */
+  /** Problems that the store reported at start. */
   readonly problems: readonly string[];
-  /** Opens the same directory again, as after a restart, with these options on top; close the store first. */
+  /** Reopens the same directory, as after a restart, with these additional options; close the store first. */
   reopen(more?: Partial<StoreOptions>): Promise<TestStore>;
   /** Closes the store and removes its directory. */
   dispose(): Promise<void>;
 }
 
-/** Quick to give up, so that tests of failures are quick. */
+/** Short timeouts and delays, so that tests of failures are fast. */
 export const impatient = {
   timeouts: { connectMs: 2000, responseMs: 2000, stallMs: 700, documentMs: 2000 },
   retry: { tries: 3, firstDelayMs: 10, longestDelayMs: 50, longestAskedMs: 2_000 },
@@ -64,7 +64,7 @@ async function openIn(directory: string, options: Partial<StoreOptions>): Promis
   };
 }
 
-/** Every path below a store's root, but for the insides of unpacked layers and containers. */
+/** Every path below a store's root, except the content of unpacked layers and containers. */
 export async function listStore(root: string): Promise<readonly string[]> {
   const found: string[] = [];
   for (const entry of await readdir(root, { recursive: true, withFileTypes: true })) {

@@ -1,4 +1,4 @@
-// For tests: a registry that serves images from memory and misbehaves as a test tells it to.
+// For tests: a registry that serves images from memory and misbehaves as the test requests.
 
 import { once } from "node:events";
 import http, { type IncomingMessage, type ServerResponse } from "node:http";
@@ -13,7 +13,7 @@ export interface SeenRequest {
   readonly body: string;
 }
 
-/** Answers a request and returns true, or leaves it to the well-behaved part. */
+/** Answers a request and returns true, or leaves it to the normal handler. */
 export type Interception = (request: SeenRequest, response: ServerResponse) => boolean | Promise<boolean>;
 
 export interface WrongRegistry {
@@ -24,7 +24,7 @@ export interface WrongRegistry {
   /** Serves an image under every repository name, by digest and by this tag. */
   add(image: BuiltImage, tag: string): void;
   addManifest(tag: string, bytes: Buffer, mediaType: string): void;
-  /** Bytes to serve for a digest, whatever they are. */
+  /** Bytes to serve for a digest, which they need not match. */
   setBlob(digest: string, bytes: Buffer): void;
   stop(): Promise<void>;
 }
