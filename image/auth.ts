@@ -185,7 +185,7 @@ export class Authorizer {
       // A posted body contains a credential.
       const mayLeave = body === undefined && url.protocol === "https:" && target?.protocol === "https:";
       if (target === null || (target.origin !== url.origin && !mayLeave)) {
-        const problem = `the token service ${url.host} redirects to ${target?.host || "nowhere"} (status ${status})`;
+        const problem = `the token service ${url.host} redirects to ${target?.host || "an invalid location"} (status ${status})`;
         throw new FetchFailure("refused", this.#endpoint.host, problem);
       }
       url = target;
@@ -223,7 +223,7 @@ interface Challenge {
 /** Parses WWW-Authenticate headers (RFC 7235 section 4.1); unparsable parts are skipped. */
 export function parseChallenges(headers: readonly string[]): readonly Challenge[] {
   const challenges: { scheme: string; parameters: Map<string, string> }[] = [];
-  // What parts two pieces has one reading only: a choice would be tried again for every blank.
+  // The separators match in only one way: an alternative would make the regular expression backtrack at every blank.
   const piece = /[\s,]*(?:([\w.-]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s",]+))|([\w-]+)(?=\s|,|$))/y;
   for (const header of headers) {
     if (header.length > challengeLimit) continue;

@@ -156,7 +156,7 @@ class HostsFile {
       names
         .filter((name) => name !== "")
         .map((name) => {
-          if (typeof name !== "string") throw this.#invalid("client does not name files");
+          if (typeof name !== "string") throw this.#invalid("client is not a list of file names");
           return this.#read(name);
         }),
     );

@@ -123,7 +123,7 @@ async function feed(
   { descriptor, source, head, signal }: LayerStaging,
 ): Promise<LayerReport> {
   const stop = new AbortController();
-  // The pipe breaks when the unpacker gives up; its report says why.
+  // The pipe breaks when the unpacker fails; its report contains the reason.
   unpack.input.on("error", () => undefined);
   const report = unpack.report.catch((error: unknown) => {
     const refused = refusal(object, error);

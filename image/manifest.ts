@@ -94,13 +94,13 @@ export function parseManifest(bytes: Buffer, contentType: string, object: string
     }
     const hasManifests = document.has("manifests");
     if (hasManifests && (document.has("layers") || document.has("config"))) {
-      throw new MalformedJson("it reads both as a manifest and as an index");
+      throw new MalformedJson("it could be read as a manifest or as an index");
     }
     const kind = hasManifests ? "index" : "manifest";
     const announced = contentType.split(";")[0]?.trim() ?? "";
     for (const type of [announced, document.string("mediaType") ?? ""]) {
       const declared = manifestKinds.get(type);
-      if (declared !== undefined && declared !== kind) throw new MalformedJson(`it says it is ${type} and is not`);
+      if (declared !== undefined && declared !== kind) throw new MalformedJson(`it claims to be ${type} but is not`);
     }
     return kind === "index" ? readIndex(document) : readManifest(document, announced, object);
   });

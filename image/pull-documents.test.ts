@@ -26,7 +26,7 @@ describe("invalid documents", () => {
     [
       "an index that says it is a manifest",
       { schemaVersion: 2, mediaType: parsed.mediaType, manifests: [] },
-      malformed(`it says it is ${parsed.mediaType} and is not`),
+      malformed(`it claims to be ${parsed.mediaType} but is not`),
     ],
     ["schema 1", { schemaVersion: 1, fsLayers: [] }, { code: "Unimplemented" }],
     ["no JSON", "<html>", { name: "malformed" }],

@@ -64,7 +64,7 @@ test("a writable layer that cannot be removed disappears anyway, and is removed 
   try {
     await it().store.removeSnapshot("ab01");
     expect(it().store.snapshots()).toEqual(["ab02"]);
-    expect(it().problems).toEqual([expect.stringContaining("it is tried again")]);
+    expect(it().problems).toEqual([expect.stringContaining("removal is retried")]);
   } finally {
     const { stdout } = await run("findmnt", ["--raw", "--noheadings", "--output", "TARGET", "--type", "tmpfs"]);
     const mount = stdout.split("\n").find((target) => target.startsWith(it().root)) ?? "";

@@ -44,7 +44,7 @@ export interface SnapshotPlan {
 
 /** snapshot.json: what must stay on disk for a container. */
 interface SnapshotRecord {
-  /** Of its own image and of those that it mounts. */
+  /** Layers of its own image and of those that it mounts. */
   readonly layers: readonly Digest[];
   readonly mounted: readonly string[];
 }

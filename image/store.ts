@@ -301,7 +301,7 @@ class Store implements ImageStore {
     const digest = digestOf(bytes);
     const object = `Manifest ${digest}`;
     const manifest = parseManifest(bytes, contentType, object);
-    if (manifest.kind === "index") throw imageErrors.unsupported({ object, problem: "it is an index inside an index" });
+    if (manifest.kind === "index") throw imageErrors.unsupported({ object, problem: "it is a nested index" });
     const descriptor = { mediaType: manifest.mediaType, digest, size: bytes.length };
     const lease = (diffIds: readonly Digest[]) => this.#inventory.lease(needsOf(descriptor, manifest, diffIds));
     const leases = [lease([])];

@@ -79,7 +79,7 @@ export async function indexTar(handle: FileHandle, signal: AbortSignal): Promise
       const name = cleanName(overrides.path ?? ustarName(header));
       const link = overrides.linkpath ?? textField(header, 157, 100);
       namesLength += name.length + link.length;
-      if (namesLength > namesLimit) throw new MalformedTar(`its names are longer than ${namesLimit} bytes together`);
+      if (namesLength > namesLimit) throw new MalformedTar(`its names are longer than ${namesLimit} bytes in total`);
       members.set(name, member(type, name, position, size, link));
       overrides = {};
       extensions = 0;

@@ -28,7 +28,7 @@ async function storeThatKeeps(keepUnfinishedMs: number): Promise<TestStore> {
 }
 
 interface Trouble {
-  /** The connection breaks at `half` bytes of the large layer, each time, while it is on. */
+  /** While set, the connection breaks at `half` bytes of the large layer each time. */
   on: boolean;
   /** The bytes that it sends until then. */
   bytes: Buffer;

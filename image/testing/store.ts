@@ -1,4 +1,4 @@
-// For tests: a store in a directory of its own, on the real addon and the real unpacker.
+// For tests: a store in its own directory, with the real addon and the real unpacker.
 
 import { mkdtemp, readdir, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
