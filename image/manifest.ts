@@ -94,7 +94,7 @@ export function parseManifest(bytes: Buffer, contentType: string, object: string
     }
     const hasManifests = document.has("manifests");
     if (hasManifests && (document.has("layers") || document.has("config"))) {
-      throw new MalformedJson("it could be read as a manifest or as an index");
+      throw new MalformedJson("it can be read both as a manifest and as an index");
     }
     const kind = hasManifests ? "index" : "manifest";
     const announced = contentType.split(";")[0]?.trim() ?? "";

@@ -1,7 +1,7 @@
-// `npm run bench`: what the hot paths cost on this machine, as p50 and p95, and what the processes weigh.
+// `npm run bench`: p50 and p95 of the hot paths on this machine, and the memory of the processes.
 //
-// One daemon with an image and a bridge network of its own; nothing else should run meanwhile.
-// Beside the RPCs stand the floors measured in the same run: the CNI plugins alone, and bare crun when it is installed.
+// One daemon with its own image and bridge network; nothing else should run at the same time. Bare crun, when it is
+// installed, is measured in the same run as the floor of execs.
 
 import { execFileSync } from "node:child_process";
 import { existsSync } from "node:fs";
@@ -24,7 +24,7 @@ const image = "localhost/bench/busybox:1";
 const directory = await mkdtemp(join(tmpdir(), "keelson-bench-"));
 const runDirectory = join(directory, "run");
 await mkdir(runDirectory);
-// As /run of a node; in a mount namespace of this program's.
+// Like /run on a node; in this program's own mount namespace.
 execFileSync("mount", ["-t", "tmpfs", "tmpfs", runDirectory]);
 const daemon = await startDaemon({ directory, runDirectory, network: { bridge, subnet: "10.97.0.0/16" } });
 const client = connectCri(daemon.socket);
@@ -132,12 +132,12 @@ async function benchLists(cri: CriClient): Promise<void> {
   await Promise.all(pods.map(async (podSandboxId) => await cri.removePodSandbox({ podSandboxId }, 240_000)));
 }
 
-/** A shell that waits as PID 1 ignores TERM by the kernel's rule for init; the trap makes it obey. */
+/** The kernel ignores SIGTERM for PID 1 without a handler; the trap makes the shell exit. */
 function plan(name: string): PodPlan {
   return { name, image, directory, command: ["sh", "-c", 'trap "exit 0" TERM; sleep 3600 & wait'] };
 }
 
-/** `crun exec` of the same busybox, 30 times: a whole process each, as a runtime that drives crun pays it. */
+/** `crun exec` of the same busybox, once per round: a new process each time, as for a server that uses crun. */
 async function crunExecTimes(): Promise<number[]> {
   const bundle = join(directory, "crun-bundle");
   const rootfs = join(bundle, "rootfs");
@@ -178,7 +178,7 @@ async function crunExecTimes(): Promise<number[]> {
   }
 }
 
-/** User and system time of the daemon and of every monitor, with their reaped children; proc(5) stat. */
+/** User and system time of the daemon and all monitors, including their reaped children; proc(5) stat. */
 async function cpuMilliseconds(): Promise<number> {
   const pids = [daemon.pid, ...(await monitorPids(directory))];
   const ticks = await Promise.all(

@@ -1,8 +1,10 @@
-// `npm run bench:churn`: does a daemon whose pods come and go for an hour keep its memory, its descriptors and its pace?
+// `npm run bench:churn`: whether a daemon leaks memory or descriptors, or slows down, while pods come and go for an
+// hour.
 //
-// --pods N (100) rest on it. Meanwhile, for --minutes N (60), pods are started, looked at, entered and removed one after
-// another on a bridge of Keelson's own plugins, and in each sixth of the time a large image is pulled and removed. At each
-// sixth's end it prints what the processes weigh. It fails where the daemon has grown by more than a tenth since the first.
+// --pods N (100) pods stay idle on it. Meanwhile, for --minutes N (60), pods are started, listed, entered by execs and
+// removed one after another on a bridge of Keelson's own plugins, and in each sixth of the time a large image is pulled
+// and removed. After each sixth it prints the memory of the processes. It fails if the daemon has grown by more than a
+// tenth since the first sixth.
 
 import { execFileSync } from "node:child_process";
 import { mkdtemp, readdir, rm } from "node:fs/promises";
@@ -28,7 +30,7 @@ const { values } = parseArgs({
 const [minutes, pods] = [Number(values.minutes), Number(values.pods)];
 if (!(minutes > 0) || !(pods > 0)) throw new Error("--minutes and --pods take numbers above zero");
 const rows = 6;
-/** Between two pods: the daemon idles half of the time, as garbage is collected when it does. */
+/** Milliseconds between two pods: the daemon idles half of the time, because garbage is collected when it is idle. */
 const pauseMs = 50;
 const settleMs = 3_000;
 const mostGrowth = 1.1;
@@ -85,7 +87,7 @@ try {
   await rm(directory, { recursive: true, force: true });
 }
 
-/** One pod from its start to its removal, with what a kubelet asks meanwhile. */
+/** One pod from its start to its removal, with the calls that a kubelet makes in between. */
 async function cycle(): Promise<void> {
   const { sandbox, container } = await startPod(client, { ...plan, name: `churn-${counts.pods}` });
   for (let count = 0; count < 2; count += 1) await client.execSync({ containerId: container, cmd: ["true"] });
@@ -127,8 +129,8 @@ async function printRow(): Promise<void> {
 }
 
 /**
- * Of the event loop since it was asked before: prom-client starts its histogram again at each scrape. The figure is the time
- * between two looks.
+ * Lag of the event loop since the previous scrape, at which prom-client resets its histogram. The metric is the time
+ * between two samples.
  */
 async function loopLagMs(): Promise<number> {
   const text = await (await fetch(`http://${metricsAddress}/metrics`)).text();

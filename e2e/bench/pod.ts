@@ -1,4 +1,4 @@
-// A pod of one container, as the benches of one daemon start it.
+// A pod with one container, for the benchmarks of a single daemon.
 
 import { join } from "node:path";
 import type { CriClient } from "../fixtures/client.ts";
@@ -9,14 +9,14 @@ export const namespaceMode = { pod: 0, container: 1, node: 2 } as const;
 export interface PodPlan {
   readonly name: string;
   readonly image: string;
-  /** Logs go below it. */
+  /** Parent of the logs. */
   readonly directory: string;
   readonly command: readonly string[];
-  /** As a kubelet asks for an ordinary pod when absent: a PID namespace for each container. */
+  /** When absent, as a kubelet requests for an ordinary pod: a PID namespace per container. */
   readonly namespaces?: { readonly network?: number; readonly pid?: number };
 }
 
-/** The requests of the plan. */
+/** The sandbox configuration of the plan. */
 export function sandboxConfig({ name, directory, namespaces = { pid: namespaceMode.container } }: PodPlan) {
   return {
     metadata: { name, namespace: "bench", uid: name, attempt: 0 },

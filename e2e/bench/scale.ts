@@ -1,8 +1,9 @@
-// `npm run bench:scale`: what grows with the pods of a node, and which of it faster than they do.
+// `npm run bench:scale`: which costs grow with the number of pods on a node, and which of them faster than linearly.
 //
-// One daemon; pods of one sleeping container each, started eight at a time: first in the host's network, which leaves the
-// network out of it, then on a bridge of Keelson's own plugins. At 100 pods and at --pods N (1,000 unless given) it takes
-// the same figures; a cost per pod that has grown by more than a quarter is marked. Nothing else should run meanwhile.
+// One daemon; pods with one sleeping container each, started eight at a time: first in the host's network, to exclude
+// the cost of networking, then on a bridge of Keelson's own plugins. It takes the same measurements at 100 pods and at
+// --pods N (default 1,000); a cost per pod that has grown by more than a quarter is marked. Nothing else should run at
+// the same time.
 
 import { execFileSync } from "node:child_process";
 import { mkdtemp, rm } from "node:fs/promises";
@@ -24,7 +25,7 @@ const repeats = 20;
 const bridge = "keelson-scale0";
 const image = "localhost/bench/busybox:1";
 const ownPlugins = join(import.meta.dirname, "../../native/build/cni");
-/** A cost per pod that grew by more is marked. */
+/** A cost per pod that grew by more than this factor is marked. */
 const linear = 1.25;
 
 if (!(most > few)) throw new Error(`--pods is ${options.pods}; it must be more than ${few}`);
@@ -36,7 +37,7 @@ print(
 );
 for (const network of ["the host's network", "a bridge of our own plugins"] as const) await measure(network);
 
-/** Figures by name; those of one pod, or of the whole node. */
+/** Measurements by name, per pod or for the node. */
 type Figures = Map<string, number>;
 
 async function measure(network: "the host's network" | "a bridge of our own plugins"): Promise<void> {

@@ -1,4 +1,4 @@
-// What every scenario works with.
+// The context of every scenario.
 
 import type { Fleet } from "./fleet.ts";
 import type { Floors } from "./floors/floors.ts";
@@ -7,25 +7,25 @@ import type { Server } from "./servers/server.ts";
 
 export interface Bench {
   readonly directory: string;
-  /** In every hierarchy, the bench's own: the servers' and the floors' are below it. */
+  /** The benchmark's own cgroup in every hierarchy; those of the servers and the floors are below it. */
   readonly cgroup: string;
-  /** containerd, CRI-O and Keelson, as far as they can be had. */
+  /** containerd, CRI-O and Keelson, as far as available. */
   readonly servers: readonly Server[];
-  /** Keelson and CRI-O with Keelson's network plugins, once the build has them: they take part in pod starts alone. */
+  /** Keelson and CRI-O with Keelson's network plugins, if these are built; used only for pod starts. */
   readonly onOwnPlugins: readonly Server[];
   readonly floors: Floors;
   readonly fleet: Fleet;
   readonly samples: Samples;
   readonly rounds: number;
-  /** Of the sections that take long: pulls of the large image. */
+  /** Number of pulls of the large image, which take long. */
   readonly pulls: number;
-  /** How many pods are at rest when lists, stats, memory and recovery are measured. */
+  /** Number of idle pods while lists, stats, memory and recovery are measured. */
   readonly pods: number;
-  /** A sentence for below the table. */
+  /** Adds a sentence to the notes of the report. */
   note(sentence: string): void;
 }
 
-/** The time of the work, in milliseconds, and what it made. */
+/** Duration of the work in milliseconds, and its result. */
 export async function timed<Result>(work: () => Promise<Result>): Promise<readonly [number, Result]> {
   const from = performance.now();
   const result = await work();

@@ -1,14 +1,14 @@
-// CPU time by cgroup: of all that was ever in it and below it, ended processes and removed cgroups included.
+// CPU time by cgroup: of all processes that were ever in it or below it, including exited ones and removed cgroups.
 
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { cgroupHierarchies } from "../../fixtures/kubernetes/sealed.ts";
 
-/** What a server does after its answer belongs to the call as well. */
+/** A server's work after its response counts for the call, too. */
 const settleMs = 50;
 
-/** Milliseconds so far. */
+/** CPU milliseconds so far. */
 export async function cgroupCpu(cgroup: string): Promise<number> {
   for (const hierarchy of await hierarchies()) {
     const directory = join(hierarchy, cgroup);
@@ -23,14 +23,14 @@ export async function cgroupCpu(cgroup: string): Promise<number> {
   throw new Error(`no hierarchy counts the CPU time of ${cgroup}`);
 }
 
-/** The same, once what the last call left behind has been done. */
+/** As `cgroupCpu`, after a delay for the remaining work of the last call. */
 export async function settledCpu(cgroup: string): Promise<number> {
   await delay(settleMs);
   return await cgroupCpu(cgroup);
 }
 
 let known: Promise<string[]> | undefined;
-/** They stay what they are while the bench runs. */
+/** Cached: the hierarchies do not change during the benchmark. */
 function hierarchies(): Promise<string[]> {
   known ??= cgroupHierarchies();
   return known;

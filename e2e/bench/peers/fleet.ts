@@ -1,10 +1,10 @@
-// Pods at rest, as many on each server: made once, used by every section that wants them.
+// Idle pods, the same number on each server: created once, used by every section that needs them.
 
 import { type Pod, planPod, removePod, startPod } from "./pods.ts";
 import type { Server } from "./servers/server.ts";
 
 export interface Fleet {
-  /** Makes or removes pods until each server has so many. */
+  /** Creates or removes pods until each server has `count`. */
   resize(servers: readonly Server[], count: number): Promise<void>;
   of(server: Server): readonly Pod[];
 }

@@ -1,4 +1,4 @@
-// The images of the bench, and the registry on loopback that all servers pull them from.
+// The images of the benchmark, and the registry on loopback that all servers pull them from.
 
 import { mkdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
@@ -6,22 +6,22 @@ import { busyboxLayer, makeImage, pushImage } from "../../../image/testing/build
 import { startRegistry, type TestRegistry } from "../../../image/testing/registry.ts";
 import { largeImage, makeLargeImage } from "./large-image.ts";
 
-/** The bench has a network namespace of its own, so any port is free. */
+/** The benchmark has its own network namespace, so any port is free. */
 const port = 5000;
 const host = "bench.test";
 const address = `127.0.0.1:${port}`;
 
 export const images = {
-  /** The registry as the images' names have it, and where it is. */
+  /** The registry in the images' names, and its address. */
   host,
   address,
   busybox: `${host}/busybox:1`,
-  /** Of containerd's and CRI-O's sandboxes. */
+  /** For the sandboxes of containerd and CRI-O. */
   pause: `${host}/pause:1`,
   large: (number: number) => `${host}/large:${number}`,
 } as const;
 
-/** Tells containerd and Keelson where the registry is, in the directory of their hosts.toml files. */
+/** Configures the registry's address for containerd and Keelson, in the directory of their hosts.toml files. */
 export async function writeHosts(registries: string): Promise<void> {
   await mkdir(join(registries, host), { recursive: true });
   const text = `[host."http://${address}"]\ncapabilities = ["pull", "resolve"]\n`;
@@ -38,7 +38,7 @@ export async function serveImages(): Promise<TestRegistry> {
   return registry;
 }
 
-/** A registry with so many large images, which are made at the first run and kept in `cache`. */
+/** A registry with `count` large images, which are created in the first run and kept in `cache`. */
 export async function serveLargeImages(cache: string, count: number): Promise<TestRegistry> {
   const registry = await startRegistry({ storage: join(cache, "bench-large-images-2"), port });
   try {
@@ -58,7 +58,7 @@ async function hasLargeImage(number: number): Promise<boolean> {
 
 const accept = "application/vnd.oci.image.manifest.v1+json";
 
-/** While its registry runs. */
+/** Describes the large image; only while its registry is running. */
 export async function describeLargeImage(): Promise<string> {
   const response = await fetch(`http://${address}/v2/large/manifests/1`, { headers: { accept } });
   const { layers }: Manifest = JSON.parse(await response.text());

@@ -1,5 +1,5 @@
-// The bench itself, started by main.ts in namespaces of its own: its arguments are the directory it may use, the peers'
-// programs as JSON, and the options. It measures and prints; when it ends, whatever it started ends with it.
+// The benchmark itself, started by main.ts in its own namespaces: its arguments are the directory to use, the peers'
+// programs as JSON, and the options. It measures and prints; when it exits, everything that it started is killed.
 
 import { execFile } from "node:child_process";
 import { mkdir } from "node:fs/promises";
@@ -28,7 +28,7 @@ const say = (line: string): void => void process.stdout.write(`${line}\n`);
 process.once("SIGTERM", () => process.exit(1));
 const ownTemporary = tmpdir();
 const directory = await mountDisk(sealed);
-// What fixtures make in the temporary directory goes with this one.
+// Files that fixtures create in the temporary directory are removed with this one.
 process.env.TMPDIR = directory;
 
 const busyBefore = await busyShare();
@@ -36,7 +36,7 @@ await separateCgroupMounts(directory);
 const execute = promisify(execFile);
 await execute("ip", ["link", "set", "lo", "up"]);
 await mkdir(join(directory, "logs"));
-// So that no disk has a say in how fast logs are.
+// So that no disk affects the speed of logs.
 await execute("mount", ["-t", "tmpfs", "-o", "mode=755", "tmpfs", join(directory, "logs")]);
 
 const cgroup = `/${basename(sealed)}`;

@@ -1,11 +1,11 @@
-// Large images of many files, made of words so that they compress as programs and texts do; the same bytes each time.
+// Large images of many files that consist of words, to compress like programs and texts; the same bytes each time.
 
 import { type BuiltImage, type BuiltLayer, makeImage, makeLayer, makeTar } from "../../../image/testing/build-image.ts";
 
-/** About 800 MB unpacked and a third of it compressed. */
+/** About 800 MB unpacked, and a third of that compressed. */
 export const largeImage = { layers: 9, files: 25_000, meanSize: 32_000 } as const;
 
-/** Images of different numbers have no layer in common. */
+/** Images with different numbers share no layers. */
 export function makeLargeImage(number: number): BuiltImage {
   const random = generator(number);
   const words = Array.from({ length: 1250 }, () => word(random));

@@ -1,4 +1,4 @@
-// What a process weighs alone, out of a listing of mappings.
+// The memory of a process without sharing of its program, computed from a listing of mappings.
 
 import { expect, test } from "vitest";
 import { kilobytesAlone } from "./memory.ts";

@@ -1,11 +1,11 @@
-// What processes weigh: proportional set size (proc(5) smaps), each shared page counted by its share.
+// Memory of processes: proportional set size (proc(5) smaps), which divides each shared page among its users.
 
 import { readdir, readFile, readlink } from "node:fs/promises";
 import { proportionalKilobytes } from "../../fixtures/processes.ts";
 
 /**
- * Megabytes of a process as if nobody else ran its program, whose pages count in full: the bench runs on the same Node.js as
- * Keelson does, and a machine has one daemon.
+ * Megabytes of a process as if no other process ran its program: the program's pages count in full, because the
+ * benchmark runs on the same Node.js as Keelson, while a real machine has only the daemon.
  */
 export async function megabytesAlone(pid: number): Promise<number> {
   return kilobytesAlone(await readFile(`/proc/${pid}/smaps`, "utf8"), await readlink(`/proc/${pid}/exe`)) / 1024;
@@ -23,7 +23,7 @@ export function kilobytesAlone(smaps: string, program: string): number {
   return sum;
 }
 
-/** Megabytes of all processes of that name (proc(5) comm): the bench has a PID namespace of its own. */
+/** Megabytes of all processes with that name (proc(5) comm); the benchmark has its own PID namespace. */
 export async function megabytesOfAll(name: string): Promise<number> {
   const pids = (await readdir("/proc")).filter((entry) => /^\d+$/.test(entry));
   const names = await Promise.all(pids.map((pid) => readFile(`/proc/${pid}/comm`, "utf8").catch(() => "")));

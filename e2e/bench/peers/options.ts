@@ -1,4 +1,4 @@
-// The command line of the bench.
+// The command line of the benchmark.
 
 import { parseArgs } from "node:util";
 import { sections } from "./sections.ts";
@@ -8,11 +8,11 @@ export interface Options {
   readonly pulls: number;
   readonly pods: number;
   readonly sections: readonly string[];
-  /** Replaces what is committed: RESULTS.md, results.json and chart.svg in e2e/bench. */
+  /** Replaces the committed files: RESULTS.md, results.json and chart.svg in e2e/bench. */
   readonly save: boolean;
 }
 
-/** Throws what is to be said to the user. */
+/** Throws an error with a message for the user. */
 export function parseOptions(words: readonly string[]): Options {
   const { values } = parseArgs({
     args: [...words],

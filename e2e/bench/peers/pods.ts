@@ -1,5 +1,5 @@
-// Pods of one container, as a kubelet asks for an ordinary one: a cgroup of the pod's own that is there before, a network,
-// a PID namespace for each container, no seccomp profile named.
+// Pods with one container, as a kubelet requests an ordinary one: an existing cgroup for the pod, a network, a PID
+// namespace per container, no seccomp profile specified.
 
 import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
@@ -8,13 +8,13 @@ import { cgroupHierarchies, makeCgroup, removeCgroup } from "../../fixtures/kube
 import { images } from "./images.ts";
 import type { Server } from "./servers/server.ts";
 
-/** Whom pods are asked of. */
+/** The server that runs a pod. */
 export type Callee = Pick<Server, "client" | "cgroup" | "logs">;
 
 export interface PodPlan {
   readonly config: ReturnType<typeof podConfig>;
   readonly cgroup: string;
-  /** What the container runs. */
+  /** The container's command. */
   readonly command: readonly string[];
   readonly mounts: readonly { readonly containerPath: string; readonly hostPath: string; readonly readonly: boolean }[];
 }
@@ -26,11 +26,11 @@ export interface Pod extends PodPlan {
 
 /** NamespaceMode.CONTAINER */
 const pidNamespaces = { pid: 1 };
-/** A shell that waits as PID 1 ignores TERM by the kernel's rule for init; the trap makes it obey. */
+/** The kernel ignores SIGTERM for PID 1 without a handler; the trap makes the shell exit. */
 const obedient = ["sh", "-c", 'trap "exit 0" TERM; sleep 3600 & wait'];
 const gracePeriod = Long.fromNumber(10);
 
-/** Makes what a kubelet makes before: the pod's cgroup and log directory. */
+/** Creates what a kubelet creates first: the pod's cgroup and log directory. */
 export async function planPod(
   { cgroup: parent, logs }: Callee,
   name: string,
@@ -76,7 +76,7 @@ export async function stopContainer({ client }: Callee, { containerId }: Pod): P
   await client.stopContainer({ containerId, timeout: gracePeriod });
 }
 
-/** What a kubelet calls for a pod that it takes away, once the container is stopped. */
+/** The calls of a kubelet that removes a pod, after the container was stopped. */
 export async function removePod(server: Callee, pod: Pod): Promise<void> {
   await server.client.stopPodSandbox({ podSandboxId: pod.podSandboxId });
   await server.client.removeContainer({ containerId: pod.containerId });
@@ -84,7 +84,7 @@ export async function removePod(server: Callee, pod: Pod): Promise<void> {
   await removePodCgroup(pod);
 }
 
-/** As a kubelet does in the end. */
+/** The last step of a kubelet. */
 export async function removePodCgroup({ cgroup }: PodPlan): Promise<void> {
   for (const hierarchy of await cgroupHierarchies()) await removeCgroup(join(hierarchy, cgroup));
 }

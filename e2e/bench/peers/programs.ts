@@ -1,5 +1,5 @@
-// The peers' programs, brought by the ordinary clients into the tools cache: Go modules built there, Debian packages
-// unpacked there. What cannot be had here is named, and the bench goes on without it.
+// The peers' programs in the tools cache, installed there by the ordinary clients: built Go modules and unpacked Debian
+// packages. Unavailable programs are reported, and the benchmark continues without them.
 
 import { execFile } from "node:child_process";
 import { constants, copyFile, cp, mkdir } from "node:fs/promises";
@@ -13,12 +13,12 @@ import { toolsDirectory } from "../../fixtures/tools.ts";
 export const crioVersion = "v1.36.3";
 const cniPluginsVersion = "v1.9.1";
 
-/** As it is passed from main.ts to inside.ts; a path that is absent could not be had. */
+/** Passed from main.ts to inside.ts; an unavailable program has no path. */
 export interface Programs {
-  /** The directory of the plugins that all servers use, and what they are. */
+  /** The directory of the plugins that all servers use, and their name and version. */
   readonly cniPlugins: string;
   readonly cniPluginsName: string;
-  /** The directory of those in Keelson's build. */
+  /** The directory of the plugins in Keelson's build. */
   readonly ownPlugins: string | undefined;
   /** The directory of containerd, its shim and ctr. */
   readonly containerd: string | undefined;
@@ -27,14 +27,14 @@ export interface Programs {
   readonly crio: string | undefined;
   readonly crun: string | undefined;
   readonly conmon: string | undefined;
-  /** What is not there and why, a sentence each. */
+  /** One sentence for each unavailable program, with the reason. */
   readonly missing: readonly string[];
 }
 
 const execute = promisify(execFile);
 const cniPluginNames = ["bridge", "host-local", "loopback", "portmap"];
 
-/** The first time this takes five to ten minutes. `builtPackage` is Keelson's. */
+/** Takes five to ten minutes the first time. `builtPackage` is Keelson's. */
 export async function bringPrograms(builtPackage: string): Promise<Programs> {
   const missing: string[] = [];
   const cache = toolsDirectory(process.env);
@@ -69,7 +69,7 @@ export async function bringPrograms(builtPackage: string): Promise<Programs> {
   };
 }
 
-/** A directory with each of the plugins. */
+/** Resolves with a directory of all plugins. */
 async function bringCniPlugins(cache: string): Promise<ToolAnswer> {
   const directory = join(cache, "bin", `cni-plugins-${cniPluginsVersion}`);
   const module = "github.com/containernetworking/plugins";
@@ -86,7 +86,7 @@ async function bringCniPlugins(cache: string): Promise<ToolAnswer> {
   return { kind: "found", path: directory };
 }
 
-/** A directory with crio and pinns. The tags leave out what wants more C libraries than libseccomp. */
+/** Resolves with a directory of crio and pinns. The tags exclude parts that need C libraries other than libseccomp. */
 async function bringCrio(cache: string): Promise<ToolAnswer> {
   const directory = join(cache, "bin", `crio-${crioVersion}`);
   const module = `github.com/cri-o/cri-o@${crioVersion}`;
@@ -99,7 +99,7 @@ async function bringCrio(cache: string): Promise<ToolAnswer> {
   });
   if (crio.kind === "unavailable") return crio;
   const pinns = await builtOnce(join(directory, "pinns"), async (output, scratch) => {
-    // Its Makefile writes beside its sources, and the module cache is read-only.
+    // Its Makefile writes next to its sources, and the module cache is read-only.
     const copy = join(scratch, "pinns");
     await cp(join(await moduleDirectory(scratch, module), "pinns"), copy, { recursive: true });
     await execute("chmod", ["-R", "u+w", copy]);

@@ -1,14 +1,14 @@
-// Who comes after whom: everybody in each round, and each round begins with another.
+// The order of turns: every participant takes part in each round, and each round starts with a different one.
 
-/** The participants in the round's order: every one is first, second and so on equally often. */
+/** The participants in the round's order: each of them is first, second and so on equally often. */
 export function rotated<Participant>(participants: readonly Participant[], round: number): readonly Participant[] {
   const first = participants.length === 0 ? 0 : round % participants.length;
   return [...participants.slice(first), ...participants.slice(0, first)];
 }
 
 /**
- * Runs `turn` for all participants in each of so many rounds, one at a time. A round goes before that does not count, unless
- * told otherwise: page caches, connections and just-in-time compilers are cold then.
+ * Runs `turn` for all participants in each of `rounds` rounds, one at a time, after `warmUps` rounds that do not count,
+ * because page caches, connections and just-in-time compilers are cold at first.
  */
 export async function takeTurns<Participant>(
   participants: readonly Participant[],

@@ -1,4 +1,4 @@
-// The parts of the bench, in their order: memory is measured after a pull and lists, recovery with the pods already there.
+// The sections of the benchmark, in order: memory is measured after pulls and lists, recovery with the existing pods.
 
 import type { Bench } from "./bench.ts";
 import { burst } from "./scenarios/burst.ts";

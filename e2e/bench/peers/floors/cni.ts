@@ -1,4 +1,4 @@
-// The CNI plugins alone: started one after another, as the specification has it, with nothing between them.
+// The CNI plugins alone: run one after another, as the specification requires, with nothing in between.
 
 import { execFile } from "node:child_process";
 import { mkdir, writeFile } from "node:fs/promises";
@@ -14,15 +14,15 @@ interface Conflist {
 }
 
 export interface CniFloor {
-  /** Gives a new network namespace its addresses. */
+  /** ADD for a new network namespace. */
   add(): Promise<Cost>;
-  /** Takes them back, and the namespace with them. */
+  /** DEL, and removes the namespace. */
   remove(): Promise<Cost>;
-  /** ADD for so many namespaces at once, which go again afterwards. */
+  /** ADD for `count` namespaces at once, which are removed afterwards. */
   addAtOnce(count: number): Promise<Cost>;
 }
 
-/** `number` tells its bridge and subnet from others'. */
+/** `number` selects its bridge and subnet. */
 export async function createCniFloor(
   directory: string,
   floor: string,
@@ -60,7 +60,7 @@ export async function createCniFloor(
     }
     return sum;
   };
-  /** By one shell, so that nothing of Node.js is in between; each plugin gets the last result of `add`. */
+  /** Runs them from one shell, to exclude Node.js; each plugin gets the last result of `add`. */
   const atOnce = async (
     command: "ADD" | "DEL",
     chain: Conflist["plugins"],

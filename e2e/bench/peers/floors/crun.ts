@@ -1,4 +1,5 @@
-// Bare crun: create and start of a container, and execs into it, a process each, as whoever drives crun pays for them.
+// Bare crun: create and start of a container, and execs into it, with a process for each, as for any server that uses
+// crun.
 
 import { execFile } from "node:child_process";
 import { mkdir, readFile, writeFile } from "node:fs/promises";
@@ -8,7 +9,7 @@ import { cgroupCpu } from "../cpu.ts";
 import { type Cost, runMeasured } from "./floor.ts";
 
 export interface CrunFloor {
-  /** What the container itself does in its cgroup is in the CPU time. */
+  /** The CPU time includes the container's own in its cgroup. */
   start(): Promise<Cost>;
   exec(): Promise<Cost>;
   remove(): Promise<void>;

@@ -1,14 +1,15 @@
-// What no container server can go below, measured without one.
+// Measures lower bounds for any container server, without one.
 //
 //   floor run PROGRAM [ARGUMENT]...    one run of a program, such as a CNI plugin or crun; "WALL CPU" goes to fd 3
-//   floor start ROOT SCRATCH COUNT CGROUP...    only the kernel's part of a container start, COUNT times; a line "WALL CPU" each
-//   floor exec ROOT SCRATCH COUNT CGROUP...     the same of an exec into a running container
-//   floor flush SCRATCH COUNT                   a file of 2 KiB replaced by a new one that is on disk first
-//   floor write SCRATCH FILES BYTES             so many files of that size, a hundred in a directory, with mode and times
-//   floor read COUNT <LIST                      all files whose paths LIST has, one a line, read once more, COUNT times
+//   floor start ROOT SCRATCH COUNT CGROUP...    the kernel's part of a container start, COUNT times; prints "WALL CPU"
+//   floor exec ROOT SCRATCH COUNT CGROUP...     the same for an exec into a running container
+//   floor flush SCRATCH COUNT                   replaces a 2 KiB file by a new one that is flushed to disk first
+//   floor write SCRATCH FILES BYTES             writes FILES files of BYTES, 100 per directory, with mode and times
+//   floor read COUNT <LIST                      rereads all files in LIST, one path per line, COUNT times
 //
-// ROOT is a directory with /bin/true and /bin/sleep, SCRATCH one for overlays; a container gets a cgroup of its own below each
-// CGROUP, one directory for each hierarchy. Times are in nanoseconds. Anything that fails ends the program with a message.
+// ROOT is a directory with /bin/true and /bin/sleep, SCRATCH a directory for overlays; each CGROUP is a directory in
+// one hierarchy, below which containers get their own cgroups. Times are in nanoseconds. Any failure exits with a
+// message.
 
 #define _GNU_SOURCE
 #include <err.h>
@@ -38,7 +39,7 @@ struct overlay {
     char upper[PATH_MAX], work[PATH_MAX], merged[PATH_MAX];
 };
 
-/** Ended by a null pointer. */
+/** Terminated by a null pointer. */
 typedef char *const *cgroup_list;
 
 static long long wall(void) {
@@ -59,7 +60,7 @@ static long long own_cpu(void) {
     return cpu_of(&usage);
 }
 
-/** Waits for the child's end; its CPU time, with that of what it has waited for. */
+/** Reaps the child; returns its CPU time, including that of its own reaped children. */
 static long long reap(pid_t pid, int *status) {
     struct rusage usage;
     if (wait4(pid, status, 0, &usage) < 0) err(1, "wait4");
@@ -84,7 +85,7 @@ static void make_cgroups(cgroup_list cgroups) {
     }
 }
 
-/** Of the calling process, by each hierarchy's cheapest way. */
+/** Moves the calling process, using the cheapest file of each hierarchy. */
 static void enter_cgroups(cgroup_list cgroups) {
     for (; *cgroups != NULL; cgroups++) {
         char path[PATH_MAX];
@@ -110,7 +111,7 @@ static void mount_or_end(const char *type, const char *target, unsigned long fla
     if (mount(type, target, type, flags, data) != 0) err(1, "mount of %s on %s", type, target);
 }
 
-/** A container's mounts, as the runtime spec's defaults have them, below the current directory. */
+/** Mounts a container's default file systems (runtime spec) below the current directory. */
 static void mount_container(void) {
     const unsigned long quiet = MS_NOSUID | MS_NOEXEC;
     mount_or_end("proc", "proc", quiet | MS_NODEV, NULL);
@@ -131,7 +132,7 @@ static void mount_container(void) {
             err(1, "mknod %s", devices[i].path);
 }
 
-/** The first process of a container: its steps up to the program, which gets `words`. */
+/** Runs in a container's first process: all steps up to the execve of `words`. */
 static void become_container(const struct overlay *overlay, char *const words[]) {
     char options[3 * PATH_MAX + 64];
     snprintf(options, sizeof options, "lowerdir=%s,upperdir=%s,workdir=%s", overlay->root, overlay->upper,
@@ -148,7 +149,7 @@ static void become_container(const struct overlay *overlay, char *const words[])
     err(1, "execv %s", words[0]);
 }
 
-/** Makes the overlay's directories and the cgroups and starts a container on it; returns when its program has begun. */
+/** Creates the overlay's directories and the cgroups, and starts a container; returns after its execve. */
 static pid_t start_container(struct overlay *overlay, const char *scratch, int number, char *const words[],
                              cgroup_list cgroups) {
     join(overlay->upper, scratch, "upper", number);
@@ -167,7 +168,7 @@ static pid_t start_container(struct overlay *overlay, const char *scratch, int n
         become_container(overlay, words);
     }
     close(begun[1]);
-    // The exec closes the other end.
+    // The execve closes the other end.
     char none;
     if (read(begun[0], &none, 1) != 0) err(1, "read of the pipe");
     close(begun[0]);
@@ -194,7 +195,7 @@ static int measure_starts(const char *root, const char *scratch, int count, cgro
     return 0;
 }
 
-/** What entering takes: every namespace, then the fork that the PID namespace wants, then the program. */
+/** Enters all namespaces, forks, as the PID namespace requires, and executes the program. */
 static void enter(pid_t container) {
     int pidfd = (int)syscall(SYS_pidfd_open, container, 0);
     if (pidfd < 0) err(1, "pidfd_open");
@@ -236,7 +237,7 @@ static int measure_execs(const char *root, const char *scratch, int count, cgrou
 }
 
 static int run(char *const words[]) {
-    // The program must not hold on to whoever reads it.
+    // The program must not inherit it: the reader waits for its last writer to close it.
     if (fcntl(3, F_SETFD, FD_CLOEXEC) != 0) err(1, "descriptor 3");
     pid_t pid;
     long long from = wall();
@@ -265,7 +266,7 @@ static int measure_flushes(const char *scratch, int count) {
     return 0;
 }
 
-/** Of some 3,000 pods. */
+/** Enough for about 3,000 pods. */
 enum { files_at_most = 1 << 16 };
 
 /** The files stay open, as in a server that reads them every few seconds. */

@@ -1,4 +1,4 @@
-// The program that measures floors (floor.c), and what it says.
+// Runs the program that measures floors (floor.c), and parses its output.
 
 import { execFile, spawn } from "node:child_process";
 import { once } from "node:events";
@@ -16,7 +16,7 @@ export interface Cost {
 const execute = promisify(execFile);
 const deadlineMs = 60_000;
 
-/** Compiles it into the directory; its path. */
+/** Compiles it into the directory and returns its path. */
 export async function buildFloor(directory: string): Promise<string> {
   const program = join(directory, "floor");
   const source = join(import.meta.dirname, "floor.c");
@@ -24,7 +24,7 @@ export async function buildFloor(directory: string): Promise<string> {
   return program;
 }
 
-/** A root file system of busybox alone. */
+/** Creates a root file system that contains only busybox. */
 export async function makeRoot(directory: string): Promise<string> {
   const root = join(directory, "root");
   for (const name of ["bin", "proc", "dev", "sys"]) await mkdir(join(root, name), { recursive: true });
@@ -36,19 +36,20 @@ export async function makeRoot(directory: string): Promise<string> {
 /** The costs that a measuring command of `floor` prints. */
 export async function measured(floor: string, words: readonly string[], input = ""): Promise<Cost[]> {
   const running = execute(floor, words, { timeout: deadlineMs });
-  // Should it end before it has read all, its exit and its message tell why.
+  // If it exits before it has read everything, its exit status and message give the reason.
   running.child.stdin?.on("error", () => undefined).end(input);
   const { stdout } = await running;
   return stdout.trim().split("\n").map(parseCost);
 }
 
-/** Runs a program once: what it cost and what it wrote. */
+/** Runs a program once; returns its cost and its output. */
 export async function runMeasured(
   floor: string,
   command: readonly string[],
   options: { readonly input?: string; readonly environment?: Readonly<Record<string, string>> } = {},
 ): Promise<Cost & { readonly output: string }> {
-  // crun hands its output to the container, whose pipe would never end: so only who has input is listened to.
+  // crun passes its output on to the container, so the pipe would never close: output is read only of programs with
+  // input.
   const heard = options.input === undefined ? "ignore" : "pipe";
   const child = spawn(floor, ["run", ...command], {
     stdio: [heard, heard, "inherit", "pipe"],

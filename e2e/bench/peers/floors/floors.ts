@@ -1,4 +1,4 @@
-// All floors together: one turn of them takes a few hundred milliseconds, beside the servers' turns.
+// All floors: one turn of them takes a few hundred milliseconds, and alternates with the servers' turns.
 
 import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
@@ -12,13 +12,16 @@ import { buildFloor, type Cost, makeRoot, measured } from "./floor.ts";
 import { statsFiles } from "./stats-files.ts";
 
 export interface Floors {
-  /** Measures each once or more; without the programs a floor needs, it is left out. */
+  /** Measures each floor at least once; a floor whose programs are missing is skipped. */
   turn(add: (key: FloorKey, milliseconds: number) => void): Promise<void>;
-  /** The plugins' part of so many pods at once. */
+  /** The plugins' part of starting `pods` pods at once. */
   burst(pods: number, add: (key: FloorKey, milliseconds: number) => void): Promise<void>;
-  /** Writes so many files of that size, and leaves them: an ext4 looks at inodes that were freed when it takes new ones. */
+  /** Writes `files` files of this size, and keeps them: ext4 checks freed inodes when it allocates new ones. */
   write(files: number, bytes: number): Promise<Cost>;
-  /** Looks up what the statistics of these pods, or of their containers alone, are made of; what it resolves to reads it. */
+  /**
+   * Finds the files behind the statistics of these pods, or only of their containers; resolves with a function that
+   * reads them.
+   */
   statsReader(of: "containers" | "pods", pods: readonly Pod[]): Promise<(count: number) => Promise<Cost[]>>;
 }
 
@@ -43,7 +46,7 @@ export async function createFloors(base: string, cgroup: string, programs: Progr
   const place = join(cgroup, "floors");
   await makeCgroup(place);
   const cgroups = (await cgroupHierarchies()).map((hierarchy) => join(hierarchy, place));
-  // cpuset's cgroups are of no use empty; cgroup v1's switch fills new ones as they are made.
+  // New cpuset cgroups are empty and unusable in cgroup v1; this setting makes them inherit their parent's values.
   for (const path of cgroups) await writeFile(join(path, "cgroup.clone_children"), "1").catch(() => undefined);
   const [floor, root] = [await buildFloor(directory), await makeRoot(directory)];
   const { cniPlugins, ownPlugins, crun } = programs;

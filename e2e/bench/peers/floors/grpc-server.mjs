@@ -1,5 +1,5 @@
-// A gRPC server that does nothing: it answers each method with the bytes that the file of answers has for it (JSON, base64).
-// What any server on grpc-js costs. JavaScript, so that no compiler of TypeScript weighs in its memory.
+// A gRPC server that does nothing but answer each method with the bytes from a file (JSON, base64): the minimal cost of
+// any server on grpc-js. It is JavaScript so that its memory includes no TypeScript compiler.
 
 import { Buffer } from "node:buffer";
 import { readFileSync } from "node:fs";

@@ -1,4 +1,4 @@
-// What gRPC alone costs: a process of the daemon's kind, with grpc-js and nothing behind it, and calls to it.
+// The cost of gRPC alone: calls to a process like the daemon, with grpc-js and nothing behind it.
 
 import { rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
@@ -12,30 +12,30 @@ import { megabytesAlone } from "../memory.ts";
 import type { Pod } from "../pods.ts";
 import { connectReady } from "../servers/server.ts";
 
-/** By the method of RuntimeService. */
+/** Encoded responses by method of RuntimeService. */
 export type Answers = Readonly<Record<string, Uint8Array>>;
 
 export interface GrpcFloor {
   readonly client: CriClient;
   readonly cgroup: string;
-  /** Milliseconds of each call of Version, and of the processors for one of them. */
+  /** Milliseconds of each call of Version, and the CPU milliseconds per call. */
   calls(count: number): Promise<{ readonly wall: readonly number[]; readonly cpu: number }>;
-  /** Milliseconds from SIGKILL, over a start, to an answer. */
+  /** Milliseconds from SIGKILL, including the restart, to the first response. */
   restart(): Promise<number>;
-  /** Its proportional set size as the daemon's is counted. */
+  /** Its proportional set size, computed like the daemon's. */
   megabytes(): Promise<number>;
   stop(): Promise<void>;
 }
 
 const v1 = runtime.v1;
-/** As cri/keelson starts the daemon. */
+/** The same flags as in cri/keelson. */
 const flags = ["--disable-sigusr1", "--max-semi-space-size=4", "--max-heap-size=512"];
 
 export const versionOnly: Answers = {
   Version: v1.VersionResponse.encode({ version: "0.1.0", runtimeName: "floor", runtimeApiVersion: "v1" }).finish(),
 };
 
-/** To the calls of a pod's life. */
+/** Responses to the calls of a pod's lifecycle. */
 export const podAnswers: Answers = {
   ...versionOnly,
   RunPodSandbox: v1.RunPodSandboxResponse.encode({ podSandboxId: "f".repeat(64) }).finish(),
@@ -49,7 +49,7 @@ export const podAnswers: Answers = {
   ),
 };
 
-/** What a server answers to the calls that lists.ts and its like make. */
+/** A server's responses to the calls that scenarios/rest.ts makes. */
 export async function answersOf(client: CriClient, { containerId }: Pod): Promise<Answers> {
   return {
     Version: v1.VersionResponse.encode(await client.version({})).finish(),
@@ -70,7 +70,7 @@ export async function startGrpcFloor(directory: string, parentCgroup: string, an
   const launch = () => startService(logFile, [process.execPath, ...flags, program, socket, answersFile]);
   const isReady = async (fresh: CriClient) => (await fresh.version({})).runtimeApiVersion === "v1";
   let service = launch();
-  // As a server's process: `service` is another one after each restart.
+  // A getter, like a server's process: `service` changes with each restart.
   const floor = {
     socket,
     logFile,

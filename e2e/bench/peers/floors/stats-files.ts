@@ -1,18 +1,18 @@
-// The files of cgroups that hold what CRI asks for as statistics: those that a server cannot do without reading.
+// The cgroup files that contain CRI's statistics, which every server has to read.
 
 import { access, readdir } from "node:fs/promises";
 import { join } from "node:path";
 import { cgroupHierarchies } from "../../../fixtures/kubernetes/sealed.ts";
 import type { Pod } from "../pods.ts";
 
-/** Of either version of cgroups; a hierarchy has some of them. */
+/** For both versions of cgroups; each hierarchy has some of them. */
 const names = [
   ...["cpuacct.usage", "memory.usage_in_bytes", "memory.limit_in_bytes", "memory.memsw.usage_in_bytes"],
   ...["cpu.stat", "memory.current", "memory.max", "memory.swap.current"],
   ...["memory.stat", "cpu.pressure", "memory.pressure", "io.pressure"],
 ];
 
-/** Of a pod: its own cgroup and its container's. */
+/** Files of a pod's containers, and of its own cgroup for "pods". */
 export async function statsFiles(of: "containers" | "pods", { cgroup }: Pod): Promise<string[]> {
   const directories: string[] = [];
   for (const hierarchy of await cgroupHierarchies()) {

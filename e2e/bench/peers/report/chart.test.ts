@@ -1,4 +1,4 @@
-// The chart, of figures made up here.
+// The chart, drawn from made-up numbers.
 
 import { expect, test } from "vitest";
 import { drawChart } from "./chart.ts";

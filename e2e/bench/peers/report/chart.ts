@@ -1,4 +1,4 @@
-// The chart of the README: for a few rows a bar for each server, its length the median's share of the row's longest.
+// The chart of the README: for selected rows, a bar for each server, proportional to its median.
 
 import type { RowFigures } from "./figures.ts";
 import { formatNumber } from "./table.ts";
@@ -9,7 +9,7 @@ const subjects = [
   { key: "keelson", name: "Keelson", color: "#d9622b" },
 ] as const;
 
-/** As (title, unit) of rows. */
+/** Title and unit of each row in the chart. */
 const shown = [
   ["pod start in all", "ms"],
   ["pod start in all", "CPU ms"],
@@ -28,7 +28,7 @@ const shown = [
 const [width, labelWidth, barWidth, barHeight, margin, captionHeight] = [820, 310, 400, 13, 16, 15];
 const groupHeight = subjects.length * barHeight + 12;
 
-/** SVG; rows without figures are left out. */
+/** Returns SVG; rows without data are omitted. */
 export function drawChart(rows: readonly RowFigures[], captions: readonly string[]): string {
   const groups = shown.flatMap(([title, unit]) => rows.filter((row) => row.title === title && row.unit === unit));
   const top = 48 + captions.length * captionHeight;

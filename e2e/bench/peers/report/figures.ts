@@ -1,4 +1,4 @@
-// The figures as data: for each row and subject the statistics and every sample.
+// The results as data: for each row and subject, the statistics and every sample.
 
 import { columnsOf, hasFigures, type Row, rows } from "./rows.ts";
 import { percentile, ratio, type Samples } from "./samples.ts";
@@ -8,7 +8,7 @@ export interface RowFigures {
   readonly unit: string;
   readonly subjects: Readonly<Record<string, SubjectFigures>>;
   readonly floors: Readonly<Record<string, SubjectFigures>>;
-  /** Of Keelson's median to the peer's; only where both have enough samples. */
+  /** Keelson's median divided by the peer's; only if both have enough samples. */
   readonly ratios: Readonly<Record<string, number>>;
 }
 
@@ -56,7 +56,7 @@ function named(list: readonly (readonly [string, readonly number[]])[]): Record<
   );
 }
 
-/** To a microsecond of the milliseconds. */
+/** Milliseconds are rounded to microseconds. */
 function rounded(value: number): number {
   return Number(value.toFixed(3));
 }

@@ -1,4 +1,4 @@
-// What the figures were measured on, and whether anything else ran there.
+// Describes the machine of a run, and measures whether anything else was running there.
 
 import { readFile } from "node:fs/promises";
 import { cpus, release, totalmem } from "node:os";
@@ -14,7 +14,7 @@ export async function describeMachine(): Promise<string> {
   return `${cpus().length} × ${cpu?.model ?? "processor"}, ${memory} GiB, Linux ${release()}, ${cgroups}`;
 }
 
-/** The share of all processors' time, from 0 to 1, that went into anything at all during a few seconds; proc(5) stat. */
+/** The busy share of all processors' time, from 0 to 1, during a few seconds; proc(5) stat. */
 export async function busyShare(): Promise<number> {
   const before = await processorTimes();
   await delay(3000);

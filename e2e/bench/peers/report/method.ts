@@ -1,4 +1,4 @@
-// How the figures are made, for the page of results.
+// The description of the method, for the page of results.
 
 export const method = `## How
 

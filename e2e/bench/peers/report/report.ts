@@ -1,4 +1,4 @@
-// What a run leaves: the table on the terminal, and three files of the same figures: Markdown, JSON and a chart.
+// The output of a run: the table on the terminal, and three files with the same results: Markdown, JSON and a chart.
 
 import { mkdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
@@ -10,23 +10,23 @@ import type { Samples } from "./samples.ts";
 import { formatTable } from "./table.ts";
 
 export interface Run {
-  /** The options as they were typed. */
+  /** The command line options as given. */
   readonly words: readonly string[];
   readonly options: Options;
   readonly samples: Samples;
   readonly notes: readonly string[];
-  /** What else ran: the share of all processors' time before the servers were started. */
+  /** The busy share of all processors' time before the servers were started, by other programs. */
   readonly busyBefore: number;
   /** loadavg(3) before the first section and after each. */
   readonly load: readonly (readonly number[])[];
   readonly machine: string;
   readonly versions: readonly string[];
-  /** Where the files go. */
+  /** Directory for the files. */
   readonly directory: string;
   say(line: string): void;
 }
 
-/** More than this before the start, and the figures are said to be noisy; what builds the package leaves some load. */
+/** Above this before the start, the results are marked as noisy; building the package leaves some load. */
 const quiet = { share: 0.1, load: 2 };
 
 export async function writeReport(run: Run): Promise<void> {

@@ -1,4 +1,4 @@
-// The rows of the table, in its order: what each measures, in which unit, and which floors stand beside it.
+// The rows of the table, in order: the measurement, its unit, and its floors.
 
 import type { Samples, ServerName } from "./samples.ts";
 
@@ -6,12 +6,12 @@ interface RowShape {
   readonly key: string;
   readonly title: string;
   readonly unit: "ms" | "CPU ms" | "s" | "CPU s" | "MB" | "MB/s" | "ms/s";
-  /** Whose samples stand in the columns, where it is not the three with the reference plugins. */
+  /** The servers in the columns; the three with the reference plugins when absent. */
   readonly columns?: Columns;
   readonly floors?: readonly { readonly name: string; readonly key: FloorKey }[];
 }
 
-/** By the order of the table. An absent peer's column stays empty. */
+/** In the order of the table. An absent peer's column stays empty. */
 export interface Columns {
   readonly containerd?: ServerName;
   readonly "cri-o"?: ServerName;
@@ -52,7 +52,9 @@ export type FloorKey =
   | "kernel-pod-stats"
   | SameAnswer;
 
-/** Calls that the gRPC floor answers with the bytes of Keelson's answer: its samples are of the row that it stands beside. */
+/**
+ * Calls that the gRPC floor answers with the bytes of Keelson's response; its samples have the key of the server's row.
+ */
 export type SameAnswer =
   | "create"
   | "start"
@@ -242,7 +244,7 @@ export function columnsOf(row: Row): Columns {
   return row.columns ?? withReferencePlugins;
 }
 
-/** A row with columns of its own is there only with Keelson's. */
+/** A row with its own columns is shown only if Keelson has samples. */
 export function hasFigures(row: Row, samples: Samples): boolean {
   const { keelson } = columnsOf(row);
   const subjects: readonly ServerName[] = row.columns === undefined ? ["containerd", "cri-o", keelson] : [keelson];

@@ -1,12 +1,12 @@
-// What was measured: numbers by row and by subject, and the statistics made of them.
+// The samples of a run, by row and subject, and their statistics.
 
 import type { RowKey } from "./rows.ts";
 
-/** Whom a number is about. Those with `-own` run Keelson's own network plugins, `floor` is no server at all. */
+/** The subject of a sample. Servers with `-own` use Keelson's own network plugins; `floor` is not a server. */
 export type Subject = ServerName | "floor";
 export type ServerName = "containerd" | "cri-o" | "keelson" | "cri-o-own" | "keelson-own";
 
-/** A ratio of fewer samples than this would say more about the moment than about the servers. */
+/** A ratio of fewer samples than this would be mostly noise. */
 export const samplesForRatio = 20;
 
 export class Samples {
@@ -30,7 +30,7 @@ export function percentile(values: readonly number[], share: number): number {
   return sorted[Math.max(0, Math.ceil(sorted.length * share) - 1)] ?? Number.NaN;
 }
 
-/** Of the medians; undefined where one has too few samples, or the other's median is nothing to divide by. */
+/** The ratio of the medians; undefined when one has too few samples, or the divisor is not positive. */
 export function ratio(ours: readonly number[], theirs: readonly number[]): number | undefined {
   if (ours.length < samplesForRatio || theirs.length < samplesForRatio) return undefined;
   const [upper, lower] = [percentile(ours, 0.5), percentile(theirs, 0.5)];

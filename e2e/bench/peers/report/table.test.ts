@@ -1,4 +1,4 @@
-// The statistics, the table and the order of turns, on figures made up here.
+// The statistics, the table and the order of turns, with made-up numbers.
 
 import { expect, test } from "vitest";
 import { rotated, takeTurns } from "../rotation.ts";

@@ -1,9 +1,9 @@
-// The table of all rows that have figures: p50 / p95 of each server, the ratios, and the floors.
+// The table of all rows that have data: p50 / p95 of each server, the ratios, and the floors.
 
 import { columnsOf, hasFigures, type Row, rows } from "./rows.ts";
 import { percentile, ratio, type Samples, type ServerName } from "./samples.ts";
 
-/** Markdown, aligned so that it reads on a terminal as well. */
+/** Markdown, aligned for reading on a terminal as well. */
 export function formatTable(samples: Samples): string {
   const heading = ["", "containerd", "CRI-O", "Keelson", "to containerd", "to CRI-O", "floor", "samples"];
   const body = rows.filter((row) => hasFigures(row, samples)).map((row) => cells(row, samples));
@@ -45,7 +45,7 @@ export function figure(values: readonly number[]): string {
   return values.length === 1 ? middle : `${middle} / ${formatNumber(percentile(values, 0.95))}`;
 }
 
-/** Three digits that count, no more. */
+/** Three significant digits. */
 export function formatNumber(value: number): string {
   const size = Math.abs(value);
   return size >= 100 ? value.toFixed(0) : size >= 10 ? value.toFixed(1) : value.toFixed(2);

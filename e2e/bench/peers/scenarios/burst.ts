@@ -1,4 +1,4 @@
-// Ten pods asked for at once, as after a drain of another node.
+// Ten pods started at once, as after the drain of another node.
 
 import { type Bench, timed } from "../bench.ts";
 import { cgroupCpu, settledCpu } from "../cpu.ts";

@@ -1,4 +1,4 @@
-// What a kubelet's next list waits for while the server has other work: ten pods are started and a large image is pulled.
+// The latency of a kubelet's lists while the server is busy: ten pods are started and a large image is pulled.
 
 import { setTimeout as delay } from "node:timers/promises";
 import { toolsDirectory } from "../../../fixtures/tools.ts";
@@ -13,7 +13,7 @@ const pullDeadlineMs = 300_000;
 
 export async function busy({ servers, fleet, samples, pods, pulls }: Bench): Promise<void> {
   await fleet.resize(servers, pods);
-  // One that nobody has pulled yet.
+  // An image that no server has pulled yet.
   const image = { image: images.large(pulls + 1) };
   const registry = await serveLargeImages(toolsDirectory(process.env), pulls + 1);
   for (const server of servers) {
@@ -30,13 +30,13 @@ export async function busy({ servers, fleet, samples, pods, pulls }: Bench): Pro
   await registry.stop();
 }
 
-/** How long each list took, one after another with a pause between, until the work has ended. */
+/** The duration of each list, one after another with a pause in between, until the work has finished. */
 async function listsUntil({ client }: Server, work: Promise<unknown>): Promise<number[]> {
   let goesOn = true;
   const ended = work.finally(() => {
     goesOn = false;
   });
-  // Whoever awaits the work hears of its failure.
+  // The caller awaits the work and handles its failure.
   ended.catch(() => undefined);
   const times: number[] = [];
   while (goesOn) {

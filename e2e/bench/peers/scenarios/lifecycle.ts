@@ -1,4 +1,5 @@
-// One pod at a time: its start, execs in it, its end, each call by itself. The floors take turns with the servers.
+// One pod at a time: its start, execs in it and its removal, with each call measured separately. The floors take turns
+// with the servers.
 
 import { type Bench, timed } from "../bench.ts";
 import { cgroupCpu, settledCpu } from "../cpu.ts";
@@ -37,7 +38,7 @@ export async function lifecycle(bench: Bench): Promise<void> {
   );
 }
 
-/** The requests are that server's, and nothing but answers comes of them. */
+/** Sends the requests for `server` to the gRPC floor, which only answers them. */
 function withAnswersOf({ client, cgroup }: GrpcFloor, { logs }: Server): Callee {
   return { client, cgroup, logs };
 }
@@ -75,7 +76,7 @@ async function onePod(server: Callee, name: string, add: (row: RowKey, value: nu
   await removePodCgroup(plan);
 }
 
-/** What of each pod start is not the plugins': less the median of ADD alone, as a start's own ADD cannot be seen. */
+/** Each pod start without the plugins: less the median of ADD alone, because a start's own ADD cannot be measured. */
 function addShares(samples: Samples, subjects: readonly Subject[]): void {
   for (const [row, whole, floor] of [
     ["share", "pod-start", "cni-add"],

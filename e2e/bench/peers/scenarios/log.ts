@@ -1,4 +1,4 @@
-// A container that writes as fast as it can: how fast its lines come into its log.
+// The throughput of a container's log when it writes as fast as possible.
 
 import { execFile } from "node:child_process";
 import { mkdir, open, rm, stat, writeFile } from "node:fs/promises";
@@ -52,7 +52,7 @@ async function logOnce(
   const before = await cgroupCpu(server.cgroup);
   const [took] = await timed(async () => {
     await server.client.startContainer({ containerId });
-    // Nothing is asked of the server while it works.
+    // The server gets no requests while it works.
     await until(async () => (await stat(join(data, name))).isFile());
     await until(async () => (await lastBytes(file)).includes(lastWords));
     await until(async () => (await server.client.containerStatus({ containerId })).status?.state === exited);

@@ -1,5 +1,6 @@
-// Large images pulled from a registry on loopback, another one each time. None is removed before all are there: ext4 looks
-// at every inode that was freed in the last minutes before it takes a new one, which would be most of the next pull's CPU.
+// Pulls of large images from a registry on loopback, a different one each time. None is removed before all are pulled:
+// ext4 checks every inode that was freed in the last minutes before it allocates a new one, which would dominate the
+// CPU time of the next pull.
 
 import { execFile } from "node:child_process";
 import { promisify } from "node:util";
@@ -15,13 +16,13 @@ const pullDeadlineMs = 300_000;
 
 export async function pull({ servers, floors, samples, pulls, note }: Bench): Promise<void> {
   const registry = await serveLargeImages(toolsDirectory(process.env), pulls);
-  // A pull is too long to be done once for nothing, and what it warms up is little of it.
+  // A pull takes too long for a warm-up, which would have little effect on it.
   const warmUps = 0;
   await takeTurns<Server | "files">(
     [...servers, "files"],
     pulls,
     async (participant, round) => {
-      // So that nobody waits for what another has written.
+      // So that no participant waits for another's writeback.
       await promisify(execFile)("sync");
       if (participant === "files") {
         const { wall, cpu } = await floors.write(largeImage.files, largeImage.meanSize);

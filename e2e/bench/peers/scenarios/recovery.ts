@@ -1,4 +1,4 @@
-// The server is killed and started again: how long until it knows all pods and containers as before.
+// Recovery time: from killing and restarting the server until it lists all pods and containers again.
 
 import { setTimeout as delay } from "node:timers/promises";
 import type { CriClient } from "../../../fixtures/client.ts";
@@ -12,7 +12,7 @@ import type { Server } from "../servers/server.ts";
 /** cri-api's PodSandboxState.SANDBOX_READY and ContainerState.CONTAINER_RUNNING. */
 const [ready, running] = [0, 1];
 const few = 20;
-/** Before the next one's turn: a server goes on with its start after it has answered. */
+/** Delay before the next turn: a server continues its start after its first response. */
 const settleMs = 200;
 
 export async function recovery(bench: Bench): Promise<void> {

@@ -1,4 +1,4 @@
-// Many pods at rest on every server: what they cost idle, execs in them, lists and statistics of them, and memory after it.
+// Many idle pods on every server: the idle cost, execs in them, lists and statistics of them, and memory afterwards.
 
 import { setTimeout as delay } from "node:timers/promises";
 import type { CriClient } from "../../../fixtures/client.ts";
@@ -13,9 +13,9 @@ import { takeTurns } from "../rotation.ts";
 import type { Server } from "../servers/server.ts";
 import { execTrue } from "./exec.ts";
 
-/** Longer than until the servers last look for memory to give back. */
+/** Longer than the servers take until their last attempt to release memory. */
 const settleMs = 25_000;
-/** Longer than until Keelson lets go of its program's pages, once a minute. */
+/** Longer than the interval at which Keelson releases its program's pages: a minute. */
 const restMs = 75_000;
 const idleMs = 10_000;
 const execsPerTurn = 5;
@@ -61,7 +61,7 @@ async function turns(bench: Bench, floor: GrpcFloor, reads: readonly KernelReads
   });
 }
 
-/** The kernel's part of statistics. */
+/** Reads the kernel's files for statistics. */
 interface KernelReads {
   readonly row: RowKey;
   readonly read: (count: number) => Promise<readonly Cost[]>;
@@ -75,7 +75,7 @@ async function kernelReads({ fleet, floors }: Bench, keelson: Server): Promise<r
   ];
 }
 
-/** All servers in the same seconds. */
+/** Measures all servers during the same interval. */
 async function idle({ servers, samples }: Bench): Promise<void> {
   await delay(settleMs);
   const cpu = () => Promise.all(servers.map(({ cgroup }) => cgroupCpu(cgroup)));
@@ -115,7 +115,7 @@ async function lists(
   }
 }
 
-/** When the last call has just been answered, and once nothing has been asked for a while. */
+/** Measures right after the last response, and again after a while without requests. */
 async function memory({ servers, samples }: Bench): Promise<void> {
   for (const { name, pid, helper } of servers) {
     samples.add("daemon-pss", name, await megabytesAlone(pid));

@@ -36,7 +36,7 @@ export async function containerdProcess(
     helper: "containerd-shim",
     logFile: join(directory, "containerd.log"),
     command: [...place.enter, join(programs.containerd, "containerd"), "--config", configFile],
-    // It looks for its shim there.
+    // It looks up its shim in the PATH.
     programs: programs.containerd,
   });
 }

@@ -19,7 +19,7 @@ interface CrioPrograms {
 export async function crioProcess(place: Place, programs: CrioPrograms): Promise<ServerProcess> {
   const directory = join(place.directory, "crio");
   await mkdir(directory);
-  // These are read from there alone.
+  // CRI-O reads these files only from there.
   const containers = join(place.etc, "containers");
   await mkdir(containers, { recursive: true });
   await writeFile(join(containers, "policy.json"), JSON.stringify({ default: [{ type: "insecureAcceptAnything" }] }));
@@ -39,7 +39,7 @@ export async function crioProcess(place: Place, programs: CrioPrograms): Promise
   });
 }
 
-/** What is not said is CRI-O's default. */
+/** All other settings are CRI-O's defaults. */
 function configuration(place: Place, directory: string, socket: string, programs: CrioPrograms) {
   const { networkDirectory } = place;
   return {
@@ -64,7 +64,7 @@ function configuration(place: Place, directory: string, socket: string, programs
       },
       image: { pause_image: images.pause },
       network: { network_dir: networkDirectory, plugin_dirs: [programs.cniPlugins] },
-      // Nobody asks it anything here.
+      // Not used here.
       nri: { enable_nri: false },
     },
   };

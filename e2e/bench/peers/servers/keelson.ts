@@ -1,4 +1,4 @@
-// Keelson as the built package, dist/: what users run.
+// Keelson as the built package, dist/, which is what users run.
 
 import { execFile } from "node:child_process";
 import { mkdir } from "node:fs/promises";
@@ -12,7 +12,7 @@ import type { ServerProcess } from "./server.ts";
 const repository = join(import.meta.dirname, "../../../..");
 export const builtPackage = join(repository, "dist");
 
-/** It is started at once. */
+/** Starts the daemon immediately. */
 export async function keelsonProcess(place: Place, pluginDirectory: string): Promise<ServerProcess> {
   const directory = join(place.directory, "keelson");
   await mkdir(directory);
@@ -36,12 +36,12 @@ export async function keelsonProcess(place: Place, pluginDirectory: string): Pro
     launch: () => daemon.launch(),
     kill: () => daemon.kill(),
     logFile: daemon.logFile,
-    // The deadlines of those who wait for it tell.
+    // An exit is detected by the deadlines of its callers.
     hasEnded: false,
   };
 }
 
-/** The commit, as every version between two releases calls itself the same. */
+/** Includes the commit, because all builds between two releases have the same version. */
 async function versions(): Promise<string> {
   const describe = promisify(execFile)("git", ["-C", repository, "describe", "--always", "--dirty"]);
   const commit = await describe.then(

@@ -1,6 +1,6 @@
-// A place for each server, as on a machine of its own: a directory, a cgroup, and a mount namespace where /run is empty and
-// in memory, as on a node, and where /etc and /var can be written without the machine's being changed. The CNI
-// configuration differs in the names alone.
+// The environment of each server, as on a machine of its own: a directory, a cgroup, and a mount namespace with an
+// empty tmpfs at /run, as on a node, and with writable overlays at /etc and /var. The CNI configurations differ only in
+// names and subnets.
 
 import { execFile } from "node:child_process";
 import { access, mkdir, writeFile } from "node:fs/promises";
@@ -12,22 +12,22 @@ import { ready, startService } from "../../../fixtures/kubernetes/service.ts";
 
 export interface Place {
   readonly directory: string;
-  /** A tmpfs, which it finds at /run. */
+  /** A tmpfs, which the server sees at /run. */
   readonly run: string;
   readonly cgroup: string;
   readonly logs: string;
-  /** What it finds in /etc. */
+  /** Upper directory of the server's /etc. */
   readonly etc: string;
   readonly network: { readonly bridge: string; readonly subnet: string };
-  /** Holds the one *.conflist. */
+  /** Contains a single *.conflist. */
   readonly networkDirectory: string;
-  /** Words before a command that is to run there; the process becomes the command. */
+  /** Prefix for commands that run there; it ends by executing the command. */
   readonly enter: readonly string[];
 }
 
 const holdDeadlineMs = 10_000;
 
-/** `number` tells its bridge and subnet from the others'. */
+/** `number` selects its bridge and subnet. */
 export async function makePlace(base: string, cgroup: string, name: string, number: number): Promise<Place> {
   const directory = join(base, name);
   const networkDirectory = join(directory, "net.d");
@@ -52,7 +52,7 @@ export async function makePlace(base: string, cgroup: string, name: string, numb
   return { directory, run, cgroup: own, logs, etc, network, networkDirectory, enter: ["sh", "-ec", entering, "sh"] };
 }
 
-/** The pid of a process that holds the mount namespace; it ends with the run. */
+/** The pid of a process that holds the mount namespace until the end of the run. */
 async function holdMounts(directory: string, run: string): Promise<number> {
   const overlay = (name: string) =>
     `mount -t overlay -o lowerdir=/${name},upperdir=${directory}/${name},workdir=${directory}/${name}-work overlay /${name}`;

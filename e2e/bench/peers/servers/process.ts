@@ -1,4 +1,4 @@
-// A peer's process: started by one command line, again after each kill.
+// A peer's process: started by a command line, and restarted after each kill.
 
 import { execFile } from "node:child_process";
 import { promisify } from "node:util";
@@ -8,11 +8,11 @@ import type { ServerProcess } from "./server.ts";
 export interface Recipe extends Pick<ServerProcess, "versions" | "socket" | "helper"> {
   readonly logFile: string;
   readonly command: readonly string[];
-  /** A directory whose programs go before those of the PATH. */
+  /** A directory of programs that is prepended to the PATH. */
   readonly programs: string;
 }
 
-/** It is started at once. */
+/** Starts the process immediately. */
 export function serviceProcess({ versions, socket, helper, logFile, command, programs }: Recipe): ServerProcess {
   const start = () => startService(logFile, ["env", `PATH=${programs}:${process.env.PATH}`, ...command]);
   let service: Service = start();
@@ -34,7 +34,7 @@ export function serviceProcess({ versions, socket, helper, logFile, command, pro
   };
 }
 
-/** The third word of "runc version 1.3.6+ds1" and its like. */
+/** The third word of version output such as "runc version 1.3.6+ds1". */
 export async function versionOf(program: string): Promise<string> {
   const { stdout } = await promisify(execFile)(program, ["--version"], { timeout: 10_000 });
   return stdout.split("\n")[0]?.split(" ")[2] ?? "unknown";

@@ -1,22 +1,22 @@
-// A container server under measurement, whichever it is: what the scenarios need of it.
+// A container server under test: the interface that the scenarios use.
 
 import { readFile } from "node:fs/promises";
 import { setTimeout as delay } from "node:timers/promises";
 import { accepts, type CriClient, connectCri } from "../../../fixtures/client.ts";
 import type { ServerName } from "../report/samples.ts";
 
-/** What each kind of server brings, started; `createServer` makes the rest of it. */
+/** The part that is specific to each kind of server; `createServer` adds the rest. */
 export interface ServerProcess {
-  /** With those of the programs that it uses. */
+  /** Including the versions of the programs that it uses. */
   readonly versions: string;
   readonly socket: string;
-  /** The name (proc(5) comm) of the processes that it keeps for pods or containers. */
+  /** The name (proc(5) comm) of its helper processes for pods or containers. */
   readonly helper: string;
-  /** Of the running process. */
+  /** The pid of the running process. */
   readonly pid: number;
-  /** Starts it again, after `kill`, and waits for nothing. */
+  /** Restarts it after `kill`, without waiting. */
   launch(): void;
-  /** SIGKILL; resolves when it is gone. */
+  /** SIGKILL; resolves when it has exited. */
   kill(): Promise<void>;
   readonly logFile: string;
   readonly hasEnded: boolean;
@@ -26,16 +26,18 @@ export interface Server extends ServerProcess {
   readonly name: ServerName;
   /** A connection that lasts until the next start. */
   readonly client: CriClient;
-  /** Its cgroup in every hierarchy: the server and all it spawns are in it, its pods' cgroups below it. */
+  /**
+   * Its cgroup in every hierarchy, which contains the server and everything it spawns; its pods' cgroups are below it.
+   */
   readonly cgroup: string;
-  /** Where pods' logs go. */
+  /** Parent directory of the pods' logs. */
   readonly logs: string;
-  /** Resolves when it accepts connections and `isReady` says so of what it answers. */
+  /** Resolves when it accepts connections and `isReady` resolves with true. */
   ready(isReady: (client: CriClient) => Promise<boolean>): Promise<void>;
 }
 
 const readyDeadlineMs = 60_000;
-/** Short enough to be little of a recovery, long enough to leave the processor to it. */
+/** Short compared to a recovery, but long enough to leave the processor to the server. */
 const askAgainMs = 3;
 const callDeadlineMs = 120_000;
 
@@ -75,7 +77,7 @@ export function createServer(
   };
 }
 
-/** A connection to a process that has just been started, once `isReady` says so of what it answers. */
+/** Connects to a process that has just been started; resolves once `isReady` resolves with true. */
 export async function connectReady(
   name: string,
   process: Pick<ServerProcess, "socket" | "logFile" | "hasEnded">,
@@ -89,7 +91,7 @@ export async function connectReady(
       await delay(askAgainMs);
     }
   };
-  // A gRPC client that found nobody would wait a second before its next attempt.
+  // A gRPC client that failed to connect would wait a second before a retry.
   await waitOn(() => accepts(process.socket));
   const client = connectCri(process.socket, callDeadlineMs);
   try {
@@ -101,7 +103,7 @@ export async function connectReady(
   return client;
 }
 
-/** What it logged last. */
+/** The end of its log. */
 export async function logEnd({ logFile }: Pick<ServerProcess, "logFile">): Promise<string> {
   return (await readFile(logFile, "utf8").catch(() => "")).slice(-3000);
 }

@@ -1,4 +1,4 @@
-// Starts every server whose programs are there, each in its place, and pulls the images that its pods want.
+// Starts every server whose programs are available, each in its own environment, and pulls the images for its pods.
 
 import type { CriClient } from "../../../fixtures/client.ts";
 import { images } from "../images.ts";
@@ -49,7 +49,7 @@ export async function startServers(base: string, cgroup: string, programs: Progr
 async function hasNetwork(client: CriClient): Promise<boolean> {
   const { status } = await client.status({});
   const conditions = status?.conditions ?? [];
-  // Servers have further conditions of their own, such as warnings of what is deprecated.
+  // Servers have further conditions of their own, such as deprecation warnings.
   return ["RuntimeReady", "NetworkReady"].every((type) =>
     conditions.some((condition) => condition.type === type && condition.status === true),
   );
