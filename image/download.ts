@@ -24,7 +24,7 @@ export interface BlobCopy {
   /** Requests the blob from this offset on. */
   open(offset: number): Promise<HttpResponse>;
   /** Called when the endpoint that answered last broke off repeatedly without new data. */
-  fruitless(): void;
+  onNoProgress(): void;
   readonly signal: AbortSignal;
 }
 
@@ -63,7 +63,7 @@ export async function copyBlob(copy: BlobCopy): Promise<void> {
       if (next > copy.retry.tries) {
         throw imageErrors.registryUnavailable({ object: copy.object, problem: error.message }, error);
       }
-      if (next > 2 && offset === before) copy.fruitless();
+      if (next > 2 && offset === before) copy.onNoProgress();
       await backOff(copy.retry, next, 0, copy.signal);
     }
   }

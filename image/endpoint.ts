@@ -37,7 +37,7 @@ export class EndpointClient {
   readonly #options: EndpointOptions;
   readonly #authorizer: Authorizer;
   /** Authorizers of hosts that we were redirected to, by origin. */
-  readonly #guests = new Map<string, Authorizer>();
+  readonly #redirectTargets = new Map<string, Authorizer>();
 
   constructor(options: EndpointOptions) {
     this.endpoint = options.endpoint;
@@ -102,9 +102,9 @@ export class EndpointClient {
     if (host === home) return this.#authorizer;
     const { repository, connections } = this.#options;
     const { endpoint } = this;
-    const guest = { ...endpoint, base: host, tls: noTls, headers: [] };
-    const known = this.#guests.get(host) ?? new Authorizer(guest, undefined, repository, connections);
-    this.#guests.set(host, known);
+    const target = { ...endpoint, base: host, tls: noTls, headers: [] };
+    const known = this.#redirectTargets.get(host) ?? new Authorizer(target, undefined, repository, connections);
+    this.#redirectTargets.set(host, known);
     return known;
   }
 
@@ -138,7 +138,7 @@ export class EndpointClient {
       if (isHome) {
         for (const [name, values] of endpoint.headers) all.set(name, values);
       }
-      const sent = (isHome ? this.#authorizer : this.#guests.get(url.origin))?.header;
+      const sent = (isHome ? this.#authorizer : this.#redirectTargets.get(url.origin))?.header;
       if (sent !== undefined) all.set("authorization", sent);
       const tls = isHome ? endpoint.tls : noTls;
       const response = await connections.send({ ...how, url, headers: all, tls, signal });
@@ -171,8 +171,8 @@ export class EndpointClient {
     try {
       const body = await this.#options.connections.readBody(response, errorBodyLimit, signal);
       const first = readJsonObject(body).objects("errors")[0];
-      const words = [first?.string("code"), first?.string("message")].filter(Boolean).join(": ");
-      return words === "" ? "" : `, ${words.replaceAll(/[^\x20-\x7e]/g, "?").slice(0, 300)}`;
+      const text = [first?.string("code"), first?.string("message")].filter(Boolean).join(": ");
+      return text === "" ? "" : `, ${text.replaceAll(/[^\x20-\x7e]/g, "?").slice(0, 300)}`;
     } catch {
       // The body is no such document: the status alone has to do.
       signal.throwIfAborted();

@@ -184,7 +184,7 @@ export class HttpConnections {
     // Node wraps one error per address it tried in an AggregateError without a message.
     const text = error.message || code || error.name;
     const isCertificate = /CERT|SELF_SIGNED|^ERR_TLS|ERR_SSL|EPROTO|UNABLE_TO/.test(code);
-    return new ConnectionError(`${host}: ${text}`, !lasting.has(code) && !isCertificate, error);
+    return new ConnectionError(`${host}: ${text}`, !permanentCodes.has(code) && !isCertificate, error);
   }
 }
 
@@ -229,7 +229,7 @@ function asHeader(value: string | readonly string[]): string | string[] {
 }
 
 // An immediate retry does not help with these; a mirror or the kubelet's own retry may.
-const lasting: ReadonlySet<string> = new Set(["ECONNREFUSED", "ENOTFOUND", "EHOSTUNREACH", "ENETUNREACH"]);
+const permanentCodes: ReadonlySet<string> = new Set(["ECONNREFUSED", "ENOTFOUND", "EHOSTUNREACH", "ENETUNREACH"]);
 
 let trustsSystem = false;
 

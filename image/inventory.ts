@@ -96,7 +96,7 @@ export class Inventory {
     }
     const layers = await readLayers(layout, onProblem);
     // The directory itself stays: a full disk may have no room for a new one.
-    trash.find((await readdir(layout.staging)).map((name) => path.join(layout.staging, name)));
+    trash.defer((await readdir(layout.staging)).map((name) => path.join(layout.staging, name)));
     return new Inventory(options, layers, blobs);
   }
 

@@ -59,7 +59,7 @@ const canPull = (endpoint: Endpoint) => endpoint.canPull;
  * Some caches answer only once they have the complete layer, and abandon it when we disconnect: each turn waits twice
  * as long as the previous one. The first turn waits the usual time, so that dead hosts cost no more than that.
  */
-const longer = (turn: number) => 2 ** turn;
+const doubledEachTurn = (turn: number) => 2 ** turn;
 
 /** Content of one repository. `close` ends its connections. */
 export class RegistrySource implements ContentSource {
@@ -157,20 +157,20 @@ export class RegistrySource implements ContentSource {
       open: async (offset) => {
         // Some registries do not support open-ended ranges, such as go-containerregistry's.
         const headers = new Map(offset > 0 ? [["range", `bytes=${offset}-${size - 1}`]] : []);
-        const wanted = { path: `blobs/${digest}`, object, headers, isFit: canPull, patience: longer };
+        const wanted = { path: `blobs/${digest}`, object, headers, isFit: canPull, patience: doubledEachTurn };
         const { response, client } = await this.#fetch(wanted, signal);
         senders.push(client);
         this.#senders.set(digest, senders[0] ?? client);
         return response;
       },
-      fruitless: () => this.#askLast(senders.at(-1)),
+      onNoProgress: () => this.#moveToEnd(senders.at(-1)),
       signal,
     });
   }
 
   distrust({ digest }: Descriptor): boolean {
     const sender = this.#senders.get(digest);
-    return sender !== undefined && this.#passOver(sender, canPull);
+    return sender !== undefined && this.#exclude(sender, canPull);
   }
 
   close(): void {
@@ -194,24 +194,24 @@ export class RegistrySource implements ContentSource {
       } catch (error) {
         signal.throwIfAborted();
         if (error instanceof BodyTooLarge) throw imageErrors.tooLarge({ object, limit: documentLimit }, error);
-        if (error instanceof KeelsonError && this.#passOver(client, isFit)) continue;
+        if (error instanceof KeelsonError && this.#exclude(client, isFit)) continue;
         if (!(error instanceof ConnectionError)) throw error;
         if (next > this.#options.retry.tries) {
           throw imageErrors.registryUnavailable({ object, problem: error.message }, error);
         }
-        if (next > 2) this.#askLast(client);
+        if (next > 2) this.#moveToEnd(client);
         await backOff(this.#options.retry, next, 0, signal);
         next += 1;
       }
     }
   }
 
-  #askLast(client: EndpointClient | undefined): void {
+  #moveToEnd(client: EndpointClient | undefined): void {
     if (client !== undefined) this.#clients = [...this.#clients.filter((other) => other !== client), client];
   }
 
   /** Excludes the endpoint; false, without any effect, when no other host is fit. */
-  #passOver({ endpoint }: EndpointClient, isFit: (endpoint: Endpoint) => boolean): boolean {
+  #exclude({ endpoint }: EndpointClient, isFit: (endpoint: Endpoint) => boolean): boolean {
     const others = this.#options.endpoints.filter((other) => other !== endpoint && !this.#wrong.has(other));
     if (!others.some(isFit)) return false;
     const problem = "it sent wrong content";

@@ -101,7 +101,7 @@ export class Snapshots {
       const directory = layout.container(id);
       try {
         const record = parseRecord(files[index]);
-        if (record === undefined) trash.find([await putAside(layout, directory)]);
+        if (record === undefined) trash.defer([await putAside(layout, directory)]);
         else records.set(id, record);
       } catch (error) {
         isOneUnread = true;

@@ -238,7 +238,7 @@ class Store implements ImageStore {
 
   /** Removes the leftovers of earlier processes, in the background. */
   tidy(trash: Trash): void {
-    this.#tracked(Promise.all([this.collect(), trash.removeFound()])).catch((error: unknown) => {
+    this.#tracked(Promise.all([this.collect(), trash.removeDeferred()])).catch((error: unknown) => {
       const problem = `Content that no image needs could not be removed, and remains until the next start. ${error}`;
       this.#options.onProblem(problem);
     });

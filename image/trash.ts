@@ -16,8 +16,8 @@ export interface TrashOptions {
 
 export class Trash {
   readonly #options: TrashOptions;
-  /** Leftovers that were found at start. */
-  readonly #found: string[] = [];
+  /** Leftovers found at start, which `removeDeferred` removes. */
+  readonly #deferred: string[] = [];
   /** Paths that could not be removed yet: mainly staging directories of finished work. */
   readonly #left = new Set<string>();
   /** Paths that could not be moved or removed, and were reported. */
@@ -43,13 +43,13 @@ export class Trash {
     return moved;
   }
 
-  /** Queues these trees for `removeFound`: they may contain millions of files. */
-  find(places: readonly string[]): void {
-    this.#found.push(...places);
+  /** Queues these trees for `removeDeferred`: they may contain millions of files. */
+  defer(places: readonly string[]): void {
+    this.#deferred.push(...places);
   }
 
-  async removeFound(): Promise<void> {
-    await this.remove(this.#found.splice(0));
+  async removeDeferred(): Promise<void> {
+    await this.remove(this.#deferred.splice(0));
   }
 
   /** Removes these trees, and those that earlier calls could not remove. */

@@ -23,8 +23,8 @@ export async function mountDisk(directory: string): Promise<string> {
   await mkdir(disk);
   await execute("truncate", ["--size", size, file]);
   // Fully initialised: otherwise the kernel's lazy initialisation would affect the measurements.
-  const whole = "lazy_itable_init=0,lazy_journal_init=0";
-  await execute("mkfs.ext4", ["-q", "-F", "-O", "has_journal", "-E", whole, file]);
+  const initialised = "lazy_itable_init=0,lazy_journal_init=0";
+  await execute("mkfs.ext4", ["-q", "-F", "-O", "has_journal", "-E", initialised, file]);
   // Bypass the page cache of the file system below: with it, flushed data is written twice, which takes four times as
   // long.
   const { stdout } = await execute("losetup", ["--find", "--show", "--direct-io=on", file]);
