@@ -1,4 +1,4 @@
-// AppArmor: the default profile, profiles by name, none; of the container's own process and of an exec.
+// AppArmor: the default profile, named profiles and unconfined, for the container's main process and for an exec.
 
 import assert from "node:assert/strict";
 import { createContainer, runPod } from "./pods.ts";
@@ -20,7 +20,7 @@ export async function apparmor({ machine, crictl, step }: Scene): Promise<void> 
     await crictl.run("start", id);
     return id;
   };
-  await step("a profile of the test's own is loaded", () =>
+  await step("the test's own profile is loaded", () =>
     machine.run(`apparmor_parser --replace --skip-cache <<'end'
 profile vm-no-tmp flags=(attach_disconnected) {
   file,
@@ -48,23 +48,23 @@ end`),
       assert.equal(await crictl.run("exec", "-s", id, ...label), expected);
     });
   }
-  await step("a profile that is not loaded is refused before anything starts", async () => {
+  await step("a profile that is not loaded is rejected before anything starts", async () => {
     await assert.rejects(
       container("unloaded", { apparmor: { profile_type: 2, localhost_ref: "vm-nothing" } }),
       /AppArmor profile vm-nothing is not loaded on this node/,
     );
   });
-  await step("the named profile holds", async () => {
+  await step("the named profile is enforced", async () => {
     const script = "echo x >/tmp/x; echo y >/y && echo wrote";
     const said = await crictl.run("exec", "-s", ids.get("localhost") ?? "", "sh", "-c", `(${script}) 2>&1`);
     assert.match(said, /\/tmp\/x: Permission denied\nwrote$/);
   });
-  await step("the default one lets ordinary things pass", async () => {
+  await step("the default profile allows ordinary operations", async () => {
     const script =
       "echo x >/tmp/x && kill -0 1 && cat /proc/1/environ >/dev/null && echo 5 >/proc/self/oom_score_adj && echo fine";
     assert.equal(await crictl.run("exec", "-s", ids.get("silent") ?? "", "sh", "-c", script), "fine");
   });
-  await step("and to a container with every capability it refuses the host's", async () => {
+  await step("the default profile denies a container with all capabilities access to the host", async () => {
     const id = await run("capable", { capabilities: { add_capabilities: ["ALL"] }, seccomp: { profile_type: 1 } });
     const script = `mount -t tmpfs none /mnt && echo mounted
       umount /proc/sysrq-trigger; umount /proc/sys; umount /sys
@@ -73,7 +73,7 @@ end`),
     const said = await crictl.run("exec", "-s", id, "sh", "-c", `(${script}) 2>&1`);
     assert.doesNotMatch(said, /^(mounted|sysrq|dropped|.?core)$/m);
   });
-  await step("its processes end as others do, and nothing stays", async () => {
+  await step("confined processes stop normally, and nothing is left behind", async () => {
     const id = ids.get("silent") ?? "";
     await crictl.run("stop", "--timeout", "20", id);
     await crictl.run("rmp", "--force", pod.id);

@@ -1,4 +1,5 @@
-// The disk that brings a guest what is tested: the Debian package, and as it unpacks, crictl and critest, images as OCI layouts.
+// The disk with the files under test for a guest: the Debian package, packed and unpacked, crictl, critest, and OCI
+// layouts.
 
 import { execFile } from "node:child_process";
 import { cp, mkdir, readdir, rm } from "node:fs/promises";
@@ -12,11 +13,11 @@ const packages = join(import.meta.dirname, "../../../dist");
 export interface CargoParts {
   /** Programs for /cargo/bin, by name. */
   readonly programs: Readonly<Record<string, string>>;
-  /** Writes what else there is into the disk's root. */
+  /** Writes the remaining files into the disk's root. */
   fill(root: string): Promise<void>;
 }
 
-/** The disk's path, made in `directory`. */
+/** Creates the disk in `directory` and returns its path. */
 export async function makeCargo(directory: string, { programs, fill }: CargoParts): Promise<string> {
   const [root, disk] = [join(directory, "cargo"), join(directory, "cargo.img")];
   await mkdir(join(root, "bin"), { recursive: true });
@@ -27,7 +28,7 @@ export async function makeCargo(directory: string, { programs, fill }: CargoPart
   for (const [name, path] of Object.entries(programs)) await cp(path, join(root, "bin", name));
   await fill(root);
   const { stdout } = await execute("du", ["-sm", root]);
-  // Half as much again for what ext4 needs of its own.
+  // Half as much again for ext4's own metadata.
   const megabytes = Math.ceil(Number.parseInt(stdout, 10) * 1.5) + 16;
   await execute("mke2fs", ["-q", "-O", "^has_journal", "-d", root, disk, `${megabytes}M`], { timeout: makeMs });
   await rm(root, { recursive: true });

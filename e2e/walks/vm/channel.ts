@@ -1,24 +1,24 @@
-// The command channel into a guest: a virtio serial port, which QEMU serves as a unix socket; guest/agent.sh answers it.
+// The command channel into a guest: a virtio serial port, which QEMU exposes as a unix socket; guest/agent.sh answers.
 
 import { connect, type Socket } from "node:net";
 
 export interface Outcome {
-  /** 124 when its time was up. */
+  /** 124 on timeout. */
   readonly code: number;
   readonly stdout: Buffer;
   readonly stderr: Buffer;
 }
 
 export interface Channel {
-  /** Runs shell lines in the guest, at most `seconds`. Rejects when the guest does not answer. */
+  /** Runs a shell script in the guest for at most `seconds`. Rejects if the guest does not answer. */
   attempt(script: string, seconds: number): Promise<Outcome>;
   close(): void;
 }
 
-/** What the guest may take to end a command, and to answer, past the command's own time. */
+/** How long the guest may take to kill a command and answer, after the command's own timeout. */
 const graceMs = 30_000;
 
-/** Connects, and waits until the guest says that it is ready. */
+/** Connects, and waits until the guest reports that it is ready. */
 export async function openChannel(path: string, deadlineMs: number): Promise<Channel> {
   const socket = connect(path);
   const waiting = new Map<string, PromiseWithResolvers<Outcome>>();

@@ -11,7 +11,9 @@ import type { Machine } from "./machine.ts";
 import { registryAddress, serveRegistry } from "./registry.ts";
 import type { Scene } from "./scene.ts";
 
-/** `chosen`: what a host has a part in, cgroups, mounts, namespaces, and AppArmor, which our other machines do not have. */
+/**
+ * `chosen`: specs that depend on the host: cgroups, mounts, namespaces, and AppArmor, which our other machines lack.
+ */
 const focuses = {
   all: undefined,
   chosen: [
@@ -28,11 +30,11 @@ const focuses = {
   few: "basic operations on PodSandbox",
 };
 export type Specs = keyof typeof focuses;
-/** For ginkgo too, whose own timeout is an hour. */
+/** Also passed to ginkgo, whose default timeout is an hour. */
 const runSeconds = 4 * 3600;
 const readEveryMs = 10_000;
 
-/** Each spec counts as a step, and is told when it ends: a run that is cut off has shown what it saw. */
+/** Each spec counts as a step and is printed when it ends, so that an interrupted run has printed what it got to. */
 export async function critest({ machine, step, add, print }: Scene, specs: Specs): Promise<void> {
   const focus = focuses[specs];
   await step("the registry with critest's images", async () => {
@@ -51,7 +53,7 @@ export async function critest({ machine, step, add, print }: Scene, specs: Specs
   ];
   await machine.run("rm -f /root/report.json && true >/root/critest.log");
   const running = machine.attempt(`cd /root && /cargo/bin/critest ${flags.join(" ")} >critest.log 2>&1`, runSeconds);
-  await tellEndedSpecs(machine, running, print);
+  await printFinishedSpecs(machine, running, print);
   await running;
   const report = await machine.attempt("cat /root/report.json");
   if (report.code !== 0) {
@@ -65,8 +67,8 @@ export async function critest({ machine, step, add, print }: Scene, specs: Specs
   }
 }
 
-/** Reads ginkgo's verbose output until it ends: a line of dashes, the spec's name, and at its end a mark and its seconds. */
-async function tellEndedSpecs(
+/** Follows ginkgo's verbose output: per spec a line of dashes, its name, and at its end a mark and its duration. */
+async function printFinishedSpecs(
   machine: Machine,
   running: Promise<unknown>,
   print: (line: string) => void,

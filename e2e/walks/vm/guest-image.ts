@@ -1,4 +1,5 @@
-// A guest's root filesystem and kernel, made from Debian's packages once and kept: mmdebstrap, guest/customize.sh, mke2fs.
+// A guest's root filesystem and kernel, built from Debian's packages once and cached: mmdebstrap, guest/customize.sh,
+// mke2fs.
 
 import { execFile } from "node:child_process";
 import { createHash } from "node:crypto";
@@ -9,7 +10,7 @@ import { sourceOf } from "../../fixtures/debian.ts";
 
 const execute = promisify(execFile);
 
-/** In place of AppArmor: Debian's policy, and labels on all files, which mke2fs copies. */
+/** SELinux instead of AppArmor: Debian's policy, and labels on all files, which mke2fs copies. */
 const selinux = {
   packages: ["selinux-policy-default", "policycoreutils"],
   hook: [
@@ -17,7 +18,7 @@ const selinux = {
     'printf "SELINUX=permissive\\nSELINUXTYPE=default\\n" >"$1/etc/selinux/config"',
     'chroot "$1" setfiles -F /etc/selinux/default/contexts/files/file_contexts /',
   ].join("\n"),
-  // Without an audit daemon what the policy denies goes to the kernel's log: all of it.
+  // Without an audit daemon, denials go to the kernel log: keep all of them.
   kernelWords: [
     "lsm=landlock,lockdown,yama,integrity,selinux",
     "audit_backlog_limit=8192",
@@ -43,24 +44,24 @@ export interface GuestImage {
   /** A raw disk with one ext4 and no partitions. */
   readonly disk: string;
   readonly kernel: string;
-  /** More of the kernel's command line. */
+  /** Further kernel command line parameters. */
   readonly kernelWords: readonly string[];
 }
 
 const packages = [
   ...["systemd", "systemd-sysv", "dbus", "kmod", "procps", "util-linux", "iproute2", "apparmor"],
-  // What Keelson's package wants of Debian, and what its tests use.
+  // The dependencies of Keelson's package, and what its tests use.
   ...["libseccomp2", "libisal2", "libmnl0", "libstdc++6", "nftables", "iptables", "containernetworking-plugins"],
   ...["busybox-static", "docker-registry", "runc", "crun"],
-  // critest loads its AppArmor profiles through it.
+  // critest loads its AppArmor profiles with sudo.
   "sudo",
 ];
 const left = ["doc", "man", "locale", "info"].map((name) => `--dpkgopt=path-exclude=/usr/share/${name}/*`);
-/** Sparse: what a guest may write. */
+/** The image is sparse; this is how much a guest may write. */
 const diskSize = "3G";
 const buildMs = 10 * 60_000;
 
-/** Under a name that says what went in, but for the packages' versions: removing it fetches what Debian has today. */
+/** The directory's name has a hash of all inputs except package versions: remove it to get Debian's current ones. */
 export async function guestImage(name: GuestName, cache: string): Promise<GuestImage> {
   const { suite, more }: Guest = guests[name];
   const recipe = join(import.meta.dirname, "guest");
@@ -88,7 +89,7 @@ async function build({ suite, more }: Guest, recipe: string, directory: string):
     await execute("mmdebstrap", [...words, suite, root, await sourceOf(suite, "deb")], options);
     await copyFile(join(root, "boot/vmlinuz"), join(made, "vmlinuz"));
     await execute("mke2fs", ["-q", "-t", "ext4", "-d", root, join(made, "root.img"), diskSize], options);
-    // Under its name only when whole.
+    // It gets its final name only when complete.
     await rename(made, directory);
   } finally {
     await rm(scratch, { recursive: true, force: true });

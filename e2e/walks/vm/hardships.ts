@@ -1,4 +1,5 @@
-// What time and space do to a node: its clock an hour off at boot and while it runs, a full disk at boot, a full /run.
+// Clock and disk space problems on a node: its clock an hour off, at boot and while it runs; a full disk at boot; a
+// full /run.
 
 import assert from "node:assert/strict";
 import { answers, crictlOf } from "./keelson.ts";
@@ -20,7 +21,7 @@ export async function hardships(node: Node): Promise<void> {
     });
     await startsAgain(node);
   }
-  await node.step("a full root disk at boot: it answers, and knows its pods", async () => {
+  await node.step("a full root disk at boot: the daemon answers, and knows its pods", async () => {
     await leaveOnePod(
       node,
       "full",
@@ -32,8 +33,8 @@ export async function hardships(node: Node): Promise<void> {
     assert.notEqual(await crictl.run("pods", "--quiet"), "");
     assert.match(await refusal(node, "no-room"), /no space left/);
     await machine.run("rm /full.*");
-    // Debian's bridge plugin fails once more after a first ADD that failed, which left the bridge without an address
-    // (containernetworking/plugins#1265). A kubelet tries again.
+    // After a failed first ADD, which leaves the bridge without an address, Debian's bridge plugin fails once more
+    // (containernetworking/plugins#1265). A kubelet would retry.
     await runPod(machine, crictl, "once-more").catch(() => undefined);
     await machine.run(
       "/cargo/bin/crictl pods --quiet --name once-more | xargs --no-run-if-empty /cargo/bin/crictl stopp",
@@ -42,7 +43,7 @@ export async function hardships(node: Node): Promise<void> {
   });
   await startsAgain(node);
   await node.step(
-    "/run remounted so small that nothing fits: pods are refused in words, the running one goes on",
+    "/run remounted with no free space: new pods fail with the reason, the running one keeps running",
     async () => {
       const { machine } = node;
       const crictl = crictlOf(machine);
@@ -84,7 +85,7 @@ async function stepClock({ machine }: Node, hours: number): Promise<void> {
   }
 }
 
-/** Why no pod starts, in the words that a kubelet gets. */
+/** The error that a kubelet gets when it starts a pod. */
 async function refusal({ machine, print }: Node, name: string): Promise<string> {
   const answer = await runPod(machine, crictlOf(machine), name).then(
     () => "it started",
@@ -94,7 +95,7 @@ async function refusal({ machine, print }: Node, name: string): Promise<string> 
   return answer;
 }
 
-/** A running pod when the power goes; before that, `last` in the guest. */
+/** Starts a pod, runs `last` in the guest, and cuts the power while the pod is running. */
 async function leaveOnePod({ machine }: Node, name: string, last = "sync"): Promise<void> {
   const crictl = crictlOf(machine);
   const pod = await runPod(machine, crictl, name);

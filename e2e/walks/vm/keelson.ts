@@ -1,4 +1,4 @@
-// Keelson as a service of a guest, and crictl beside it.
+// Keelson as a service in a guest, and crictl to drive it.
 
 import { stringify } from "smol-toml";
 import { defaultNetwork } from "../../../cni/default-network.ts";
@@ -11,14 +11,14 @@ export const metricsAddress = "127.0.0.1:9537";
 export const bridge = "keelson0";
 export const leases = "/var/lib/cni/networks";
 export const subnet = "10.97.0.0/24";
-/** Node.js alone takes eight seconds to start in a guest, and a minute and more where its host is at work. */
+/** Node.js alone takes eight seconds to start in a guest, and more than a minute if its host is busy. */
 const startMs = 600_000;
 const crictlSeconds = 240;
 
 export const drivers = ["cgroupfs", "systemd"] as const;
 export type Driver = (typeof drivers)[number];
 
-/** What a node's administrator writes: once a disk. */
+/** Writes the configuration that a node's administrator would write: once per disk. */
 export async function install(machine: Machine, driver: Driver): Promise<void> {
   await machine.run(`
     mkdir -p /etc/keelson /etc/cni/net.d /var/log/pods /etc/systemd/system/service.d
@@ -37,7 +37,7 @@ export async function install(machine: Machine, driver: Driver): Promise<void> {
   await write(machine, "/etc/crictl.yaml", crictl);
 }
 
-/** By the package's unit, from now on at each boot. Resolves when it answers. */
+/** Enables and starts the package's unit. Resolves when the daemon answers. */
 export async function start(machine: Machine): Promise<void> {
   await machine.run("systemctl enable --now --quiet keelson", startMs / 1000);
   await answers(machine);
@@ -72,7 +72,7 @@ export function crictlOf(machine: Machine): Crictl {
   return { attempt, run, json: async (...args) => JSON.parse(await run(...args)) };
 }
 
-/** A file in the guest. */
+/** Writes a file in the guest. */
 export async function write(machine: Machine, path: string, text: string): Promise<void> {
   await machine.run(`base64 -d >${path} <<'end'\n${Buffer.from(text).toString("base64")}\nend`);
 }

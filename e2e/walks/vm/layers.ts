@@ -1,4 +1,5 @@
-// An image of as many layers as Docker makes, on a kernel that takes them one by one (Linux 6.7) or in one page of options.
+// An image with as many layers as Docker allows, on kernels that take the layers one by one (Linux 6.7) or in one page
+// of mount options.
 
 import assert from "node:assert/strict";
 import { join } from "node:path";
@@ -10,7 +11,7 @@ import type { Scene } from "./scene.ts";
 const layered = "vm.test/layered:1";
 const count = 127;
 
-/** For `keelson image load`: a file of its own in each layer, and one that all have. */
+/** For `keelson image load`: each layer has a file of its own, and one that all layers have. */
 export async function buildLayeredImage(cargo: string): Promise<void> {
   const layers = Array.from({ length: count - 1 }, (_, at) =>
     makeLayer(makeTar([{ name: `own-${at}` }, { name: "top", content: `${at}` }])),
@@ -20,8 +21,8 @@ export async function buildLayeredImage(cargo: string): Promise<void> {
 }
 
 export async function layers({ machine, crictl, step }: Scene): Promise<void> {
-  await step(`an image of ${count} layers comes in`, () => machine.run("keelson image load /cargo/layered"));
-  await step("its container sees them all, and writes", async () => {
+  await step(`an image of ${count} layers is loaded`, () => machine.run("keelson image load /cargo/layered"));
+  await step("its container sees all layers, and can write", async () => {
     const pod = await runPod(machine, crictl, "layered");
     const script = "sleep 600";
     const id = await runContainer(machine, crictl, pod, { name: "main", script, image: layered });

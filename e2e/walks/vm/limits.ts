@@ -1,4 +1,4 @@
-// Every resource limit of CRI, read back from the files of cgroup v2: at creation, after an update, and what they do.
+// Every resource limit in CRI, read back from cgroup v2 files at creation and after an update, and its effect.
 
 import assert from "node:assert/strict";
 import { until } from "../../fixtures/steps.ts";
@@ -30,7 +30,10 @@ const resources = {
   oom_score_adj: -500,
 };
 
-/** What the files then say. 59 is 512 shares on the curve of runc 1.3.2 and crun 1.23; CRI counts memory into swap. */
+/**
+ * The expected files. 512 shares are weight 59 with the formula of runc 1.3.2 and crun 1.23; CRI's swap includes
+ * memory.
+ */
 const files: Readonly<Record<string, string>> = {
   "cpu.max": "25000 50000",
   "cpu.max.burst": "10000",
@@ -67,13 +70,13 @@ export async function limits({ machine, crictl, driver, step, print }: Scene): P
     assert.notEqual(code, 0);
     assert.match(stderr, /Read-only/);
   });
-  await step("an update changes what it names, and nothing else", async () => {
+  await step("an update changes only the limits that it sets", async () => {
     await crictl.run("update", "--memory", String(80 * MiB), "--cpu-share", "1024", id);
-    // Swap's own limit too, as with runc and crun, although CRI's counts memory in.
+    // memory.swap.max stays too, as with runc and crun, although CRI's swap limit includes memory.
     for (const [file, wanted] of Object.entries({ ...files, "memory.max": String(80 * MiB), "cpu.weight": "100" }))
       assert.equal(await machine.run(`cat ${cgroup}/${file}`), wanted, file);
   });
-  await step("status tells the limits", async () => {
+  await step("status reports the limits", async () => {
     const linux = at(await crictl.json("inspect", id), "status", "resources", "linux");
     assert.equal(Number(at(linux, "memoryLimitInBytes")), 80 * MiB, JSON.stringify(linux));
     assert.equal(Number(at(linux, "cpuQuota")), 25_000);
@@ -90,12 +93,12 @@ export async function limits({ machine, crictl, driver, step, print }: Scene): P
     }
     assert(at(stats, "swap") !== undefined, "swap");
   });
-  await step("frozen from outside, it stops all the same", async () => {
+  await step("a container that was frozen from outside can still be stopped", async () => {
     await machine.run(`echo 1 >${cgroup}/cgroup.freeze`);
     await crictl.run("stop", "--timeout", "2", id);
     assert.equal(at(await crictl.json("inspect", id), "status", "state"), "CONTAINER_EXITED");
   });
-  await step("out of memory with memory.oom.group: all of it is killed, and the status says so", async () => {
+  await step("an OOM with memory.oom.group kills the whole container, and the status reports it", async () => {
     const script = "sleep 1000 & while :; do x=$x$x$(head -c 1000000 /dev/zero | tr '\\0' x); done";
     const linux = { resources: { memory_limit_in_bytes: 24 * MiB, unified: { "memory.oom.group": "1" } } };
     const hungry = await runContainer(machine, crictl, pod, { name: "hungry", script, linux });
@@ -103,17 +106,24 @@ export async function limits({ machine, crictl, driver, step, print }: Scene): P
     assert.equal(at(status, "exitCode"), 137, JSON.stringify(status));
     assert.equal(at(status, "reason"), "OOMKilled");
   });
-  await step("out of memory in one of its processes is told while it runs, and takes no inotify instance", async () => {
-    const script = `tail -c 100m /dev/zero; ${idle}`;
-    const linux = { resources: { memory_limit_in_bytes: 24 * MiB } };
-    const alive = await runContainer(machine, crictl, pod, { name: "alive", script, linux });
-    const told = `container ${alive}: the OOM killer killed one of its processes`;
-    await until("the daemon tells", 60_000, async () => (await log(machine)).includes(told) || undefined);
-    assert.equal(at(await crictl.json("inspect", alive), "status", "state"), "CONTAINER_RUNNING");
-    const monitors = `for p in /proc/[0-9]*; do tr '\\0' ' ' <$p/cmdline | grep -q 'keelson-monitor run' && ls -l $p/fd; done`;
-    assert.equal(await machine.run(`{ ${monitors}; } 2>/dev/null | grep -c inotify || true`), "0");
-  });
-  await step("a limit that v2 refuses is an error that names its file", async () => {
+  await step(
+    "an OOM kill of one process is reported while the container runs, and uses no inotify instance",
+    async () => {
+      const script = `tail -c 100m /dev/zero; ${idle}`;
+      const linux = { resources: { memory_limit_in_bytes: 24 * MiB } };
+      const alive = await runContainer(machine, crictl, pod, { name: "alive", script, linux });
+      const told = `container ${alive}: the OOM killer killed one of its processes`;
+      await until(
+        "the daemon reports the OOM kill",
+        60_000,
+        async () => (await log(machine)).includes(told) || undefined,
+      );
+      assert.equal(at(await crictl.json("inspect", alive), "status", "state"), "CONTAINER_RUNNING");
+      const monitors = `for p in /proc/[0-9]*; do tr '\\0' ' ' <$p/cmdline | grep -q 'keelson-monitor run' && ls -l $p/fd; done`;
+      assert.equal(await machine.run(`{ ${monitors}; } 2>/dev/null | grep -c inotify || true`), "0");
+    },
+  );
+  await step("a limit that cgroup v2 rejects is an error that names the file", async () => {
     const linux = { resources: { unified: { "memory.high": "lots" } } };
     const refused = await createContainer(machine, crictl, pod, { name: "refused", script: idle, linux }).then(
       (created) => crictl.attempt("start", created),
@@ -123,7 +133,7 @@ export async function limits({ machine, crictl, driver, step, print }: Scene): P
     assert.notEqual(refused.code, 0);
     assert.match(refused.stderr, /memory\.high/);
   });
-  await step("a unified value has a line for each disk", async () => {
+  await step("a unified value with one line per disk is applied", async () => {
     const disks = (await machine.run("cat /sys/block/*/dev")).split("\n").slice(0, 2);
     const linux = { resources: { unified: { "io.max": disks.map((disk) => `${disk} rbps=104857600`).join("\n") } } };
     const limited = await runContainer(machine, crictl, pod, { name: "disks", script: idle, linux });
@@ -136,7 +146,7 @@ export async function limits({ machine, crictl, driver, step, print }: Scene): P
       disks.map((disk) => `${disk} rbps=104857600`).sort(),
     );
   });
-  await step("an update of which v2 refuses a part takes no processor away", async () => {
+  await step("an update that cgroup v2 rejects in part takes no CPU away", async () => {
     const free = await runContainer(machine, crictl, pod, { name: "free", script: idle });
     const refused = await crictl.attempt("update", "--cpuset-cpus", "0", "--cpuset-mems", "9", free);
     print(refused.stderr.split("\n")[0]?.slice(0, 300) ?? "");
@@ -145,23 +155,26 @@ export async function limits({ machine, crictl, driver, step, print }: Scene): P
     const effective = await machine.run(`cat ${own}/cpuset.cpus.effective ${all}/cpuset.cpus.effective`);
     assert.deepEqual(effective.split("\n"), ["0-1", "0-1"]);
   });
-  await step("a pod with a cgroup parent: its containers are below it, and its figures count them", async () => {
-    const [cgroup_parent, below] =
-      driver === "systemd"
-        ? ["kubepods-burstable-deep.slice", "/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-deep.slice"]
-        : ["/kubepods/burstable/deep", "/kubepods/burstable/deep"];
-    const deep = await runPod(machine, crictl, "deep", { cgroup_parent });
-    const inner = await runContainer(machine, crictl, deep, { name: "inner", script: idle });
-    const found = await cgroupOf(machine, inner);
-    assert(found.startsWith(`/sys/fs/cgroup${below}/`), found);
-    const stats = at(await crictl.json("statsp", "--output", "json", deep.id), "stats", 0, "linux");
-    assert(Number(at(stats, "memory", "workingSetBytes", "value")) > 0, JSON.stringify(stats));
-    assert(Number(at(stats, "process", "processCount", "value")) > 0, JSON.stringify(stats));
-    await crictl.run("stopp", deep.id);
-    await crictl.run("rmp", deep.id);
-    assert.equal(await machine.run(`test -e ${found} && echo there || true`), "");
-  });
-  await step("the pod goes, and its cgroups", async () => {
+  await step(
+    "a pod with a cgroup parent: its containers are below the parent, and its stats include them",
+    async () => {
+      const [cgroup_parent, below] =
+        driver === "systemd"
+          ? ["kubepods-burstable-deep.slice", "/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-deep.slice"]
+          : ["/kubepods/burstable/deep", "/kubepods/burstable/deep"];
+      const deep = await runPod(machine, crictl, "deep", { cgroup_parent });
+      const inner = await runContainer(machine, crictl, deep, { name: "inner", script: idle });
+      const found = await cgroupOf(machine, inner);
+      assert(found.startsWith(`/sys/fs/cgroup${below}/`), found);
+      const stats = at(await crictl.json("statsp", "--output", "json", deep.id), "stats", 0, "linux");
+      assert(Number(at(stats, "memory", "workingSetBytes", "value")) > 0, JSON.stringify(stats));
+      assert(Number(at(stats, "process", "processCount", "value")) > 0, JSON.stringify(stats));
+      await crictl.run("stopp", deep.id);
+      await crictl.run("rmp", deep.id);
+      assert.equal(await machine.run(`test -e ${found} && echo there || true`), "");
+    },
+  );
+  await step("the pod is removed, with its cgroups", async () => {
     await crictl.run("stopp", pod.id);
     await crictl.run("rmp", pod.id);
     assert.equal(await machine.run(`test -e ${cgroup} && echo there || true`), "");
@@ -172,13 +185,13 @@ async function pidOf(machine: Machine, id: string): Promise<number> {
   return Number(at(await crictlOf(machine).json("inspect", id), "info", "pid"));
 }
 
-/** The directory of the container's cgroup. */
+/** The container's cgroup directory. */
 async function cgroupOf(machine: Machine, id: string): Promise<string> {
   return `/sys/fs/cgroup${await machine.run(`sed -n 's/^0:://p' /proc/${await pidOf(machine, id)}/cgroup`)}`;
 }
 
 async function exited(machine: Machine, id: string) {
-  return await until("the container ends", 60_000, async () => {
+  return await until("the container exits", 60_000, async () => {
     const status = at(await crictlOf(machine).json("inspect", id), "status");
     return at(status, "state") === "CONTAINER_EXITED" ? status : undefined;
   });

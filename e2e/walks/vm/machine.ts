@@ -1,4 +1,4 @@
-// A guest that runs: boots a disk under QEMU, runs commands in it, takes its power away.
+// A running guest: boots a disk under QEMU, runs commands in it, cuts its power.
 
 import type { ChildProcess } from "node:child_process";
 import { once } from "node:events";
@@ -12,47 +12,47 @@ import { startQemu } from "./qemu.ts";
 export interface MachineParts {
   readonly qemu: string;
   readonly image: GuestImage;
-  /** What it boots from: the image's own disk, which is then left as it is, or a copy, which keeps what is written. */
+  /** The boot disk: the image's own, which is not modified, or a copy, which keeps what is written. */
   readonly disk: string;
-  /** A disk that is mounted read-only at /cargo. */
+  /** The disk mounted read-only at /cargo. */
   readonly cargo: string;
-  /** For its socket; the caller's. */
+  /** For QEMU's socket; owned by the caller. */
   readonly directory: string;
-  /** Written over at each boot. */
+  /** Overwritten at each boot. */
   readonly consoleLog: string;
-  /** More of the kernel's command line. */
+  /** Further kernel command line parameters. */
   readonly kernelWords?: readonly string[];
-  /** The hardware clock, as QEMU's -rtc base: the host's when absent. */
+  /** The hardware clock, QEMU's -rtc base; the host's clock when absent. */
   readonly clock?: Date;
 }
 
 export interface Machine {
   readonly consoleLog: string;
-  /** From QEMU's start until the guest was ready; of the boot that worked. */
+  /** From QEMU's start until the guest was ready, for the successful boot. */
   readonly bootMs: number;
-  /** Boots that came to nothing before it. */
+  /** How many boots failed before it. */
   readonly failedBoots: number;
   attempt(script: string, seconds?: number): Promise<Outcome>;
-  /** The same, for what must succeed: its standard output without the last newlines. */
+  /** Like `attempt`, but rejects if the script fails; returns its standard output without trailing newlines. */
   run(script: string, seconds?: number): Promise<string>;
-  /** SIGKILL: what the guest has not written to its disk is lost. */
+  /** SIGKILLs QEMU: what the guest has not written to its disk is lost. */
   cut(): Promise<void>;
-  /** Waits for its end, as after `systemctl reboot`: QEMU ends there. */
+  /** Waits for QEMU to exit, as it does after `systemctl reboot`. */
   ended(deadlineMs: number): Promise<void>;
 }
 
-/** How long the boot took, and what it took besides. */
+/** How long the boot took, and how many attempts failed. */
 export function tellBoot({ bootMs, failedBoots }: Machine): string {
-  const tries = failedBoots === 0 ? "" : `, and ${failedBoots} boots came to nothing before`;
+  const tries = failedBoots === 0 ? "" : `, after ${failedBoots} failed boots`;
   return `ready ${(bootMs / 1000).toFixed(1)} s after QEMU's start${tries}`;
 }
 
-/** A boot takes 20 to 40 of QEMU's seconds, however long that is where others are at work; one that hangs spins on. */
+/** A boot takes 20 to 40 s of QEMU's CPU time, whatever the load of the host; a boot that hangs keeps spinning. */
 const bootCpuSeconds = 90;
 const bootDeadlineMs = 300_000;
-/** Of /proc, on all architectures of Linux. */
+/** The unit of /proc/PID/stat, on all architectures of Linux. */
 const ticksPerSecond = 100;
-/** Emulated, about one boot of fourteen panics or hangs. Only boots are tried again. */
+/** Under emulation about one boot in fourteen panics or hangs. Only boots are retried. */
 const tries = 3;
 const commandSeconds = 300;
 
@@ -83,12 +83,14 @@ async function boot(parts: MachineParts, failedBoots: number): Promise<Machine> 
   const booting = new AbortController();
   try {
     const ended = gone.then((): never => {
-      throw new Error("QEMU ended while the guest booted");
+      throw new Error("QEMU exited while the guest booted");
     });
     channel = await Promise.race([ready(agent), ended, spun(qemu, booting.signal)]);
   } catch (error) {
     await kill(qemu, gone);
-    throw new Error(`no boot; QEMU said "${said}"; the console ends:\n${await endOf(consoleLog)}`, { cause: error });
+    throw new Error(`the boot failed; QEMU printed "${said}"; the console ends:\n${await endOf(consoleLog)}`, {
+      cause: error,
+    });
   } finally {
     booting.abort();
   }
@@ -127,21 +129,21 @@ async function kill(qemu: ChildProcess, gone: Promise<void>): Promise<void> {
   await gone;
 }
 
-/** Rejects when it has had more of the processors than a boot takes, and at the signal. */
+/** Rejects when QEMU has used more CPU time than a boot takes, and on abort. */
 async function spun(qemu: ChildProcess, signal: AbortSignal): Promise<never> {
   for (;;) {
     await delay(1000, undefined, { signal });
     const stat = await readFile(`/proc/${qemu.pid}/stat`, "utf8").catch(() => "");
     const [user, system] = stat.slice(stat.lastIndexOf(")")).split(" ").slice(12, 14).map(Number);
     if (((user ?? 0) + (system ?? 0)) / ticksPerSecond > bootCpuSeconds)
-      throw new Error(`the guest was not ready after ${bootCpuSeconds} s of QEMU's time`);
+      throw new Error(`the guest was not ready after ${bootCpuSeconds} s of QEMU's CPU time`);
   }
 }
 
 async function ready(agent: string): Promise<Channel> {
   const end = performance.now() + bootDeadlineMs;
   while (await absent(agent)) {
-    if (performance.now() > end) throw new Error(`QEMU made no ${agent} within ${bootDeadlineMs} ms`);
+    if (performance.now() > end) throw new Error(`QEMU did not create ${agent} within ${bootDeadlineMs} ms`);
     await delay(20);
   }
   return await openChannel(agent, end - performance.now());
@@ -157,17 +159,17 @@ function absent(path: string): Promise<boolean> {
 function hardware(parts: MachineParts, agent: string): readonly string[] {
   const kernelWords = [
     ...["root=/dev/nvme0n1", "rw", "console=ttyS0", "panic=-1", "net.ifnames=0", "systemd.show_status=0"],
-    // Otherwise each boot of a fresh disk would be its first.
+    // Without this, each boot of a fresh disk would count as its first boot.
     `systemd.machine_id=${"0".repeat(30)}13`,
     ...["loglevel=5", "no_timer_check", "random.trust_cpu=on"],
-    // Without bpf, whose hooks slow every call down.
+    // Without bpf, whose hooks slow down every system call.
     "lsm=landlock,lockdown,yama,integrity,apparmor",
     ...parts.image.kernelWords,
     ...(parts.kernelWords ?? []),
   ];
-  // Written to a temporary file and forgotten, where the disk is the image's own.
+  // Writes to the image's own disk go to a temporary file, which is discarded.
   const kept = parts.disk === parts.image.disk ? "snapshot=on,cache=unsafe" : "cache=writeback";
-  // Of two NVMe disks either may become the first.
+  // With two NVMe disks, either may become the first.
   const drive = (device: string, id: string, file: string, how: string) => [
     ...["-drive", `file=${file},if=none,id=${id},format=raw,${how}`],
     ...["-device", `${device},drive=${id},serial=${id}`],

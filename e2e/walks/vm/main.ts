@@ -1,16 +1,16 @@
-// `npm run e2e:vm`: Keelson's package on hosts as people have them, Debian 12 and 13 with cgroup v2, systemd and AppArmor,
-// as guests of QEMU without KVM. The first run makes the guests from Debian's packages: two minutes.
+// `npm run e2e:vm`: Keelson's package on typical hosts, Debian 12 and 13 with cgroup v2, systemd and AppArmor, as QEMU
+// guests without KVM. The first run builds the guests from Debian's packages: two minutes each.
 //
-// The first three any number of times:
+// The first three options can be repeated:
 //   --guest NAME   debian12, debian13 or selinux; all when absent
-//   --driver NAME  of cgroups: cgroupfs or systemd; both when absent
+//   --driver NAME  cgroup driver, cgroupfs or systemd; both when absent
 //   --suite NAME   smoke, layers, limits, apparmor, selinux, systemd, critest or package; all when absent
-//   --whole        all of critest and not a short list: 10 to 20 minutes for each guest and driver
-//   --reboots N    instead of suites: half of them soft, half hard, on a disk that is kept
-//   --power-cuts N instead of suites: in the middle of pulls and starts, on a disk that is kept
+//   --whole        all of critest, not a short list: 10 to 20 minutes for each guest and driver
+//   --reboots N    instead of suites: N reboots, half soft, half hard, with a persistent disk
+//   --power-cuts N instead of suites: power cuts during pulls and starts, with a persistent disk
 //   --hardships    instead of suites: the clock an hour off, a full disk at boot, a full /run
-//   --short        Debian 13 with systemd's cgroups: smoke, and a few specs of critest
-// Ends with a table, and "N passed, N failed". The last console of each guest is kept in the tools' cache, in vm/.
+//   --short        Debian 13 with the systemd driver: smoke, and a few specs of critest
+// Ends with a table, and "N passed, N failed". The last console log of each guest is kept in vm/ in the tool cache.
 
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
@@ -54,7 +54,7 @@ const { values: options } = parseArgs({
 });
 const specs: Specs = options.short ? "few" : options.whole ? "all" : "chosen";
 
-/** Of a guest that has just booted, in this order. */
+/** The suites for a freshly booted guest, in this order. */
 const suites: Readonly<Record<string, (scene: Scene) => Promise<void>>> = {
   smoke,
   layers,
@@ -66,7 +66,7 @@ const suites: Readonly<Record<string, (scene: Scene) => Promise<void>>> = {
   package: installed,
 };
 
-/** Of a node that boots again and again from its disk, in place of the suites. */
+/** Run instead of the suites, on a node that boots repeatedly from its own disk. */
 const toPull = await imagesToPull(6);
 const keptDiskSuites: Readonly<Record<string, (node: Node) => Promise<void>>> = {
   ...(options.reboots === undefined ? {} : { reboots: (node) => reboots(node, count(options.reboots)) }),
@@ -124,7 +124,7 @@ async function walk(programs: Readonly<Record<string, string>>): Promise<void> {
   }
 }
 
-/** All chosen suites in one boot; what fails in one ends it, and the next ones run all the same. */
+/** Runs all chosen suites in one boot; a failure ends its suite, and the next suites still run. */
 async function inGuest(driver: Scene["driver"], parts: MachineParts, chosenSuites: readonly string[]): Promise<void> {
   await using undo = new AsyncDisposableStack();
   let guest: Omit<Scene, "step" | "add"> | undefined;
@@ -164,7 +164,7 @@ async function onKeptDisk(driver: Scene["driver"], parts: MachineParts, suite: s
   });
 }
 
-/** Runs it as a row of the table; whether all of it passed. Where not, the guest's logs are shown. */
+/** Runs it as a row of the table and returns whether everything passed. On failure, prints the guest's logs. */
 async function counted(
   row: readonly string[],
   printLogs: () => Promise<void>,
@@ -181,20 +181,20 @@ async function counted(
   return failed === 0;
 }
 
-/** Those that were asked for, in the order of their kind; all of it when there was no wish. */
+/** The requested names, in the order of `known`; all when none was requested. */
 function chosen<Name extends string>(
   kind: string,
   known: readonly Name[],
   wished: readonly string[] | undefined,
 ): readonly Name[] {
   const unknown = wished?.find((name) => !known.some((each) => each === name));
-  if (unknown !== undefined) throw new Error(`no ${kind} ${unknown}; there are ${known.join(", ")}`);
+  if (unknown !== undefined) throw new Error(`unknown ${kind} ${unknown}; choose from ${known.join(", ")}`);
   return known.filter((name) => wished === undefined || wished.includes(name));
 }
 
 function count(text: string | undefined): number {
   const number = Number(text);
-  if (!Number.isInteger(number) || number < 1) throw new Error(`${text} is no count`);
+  if (!Number.isInteger(number) || number < 1) throw new Error(`${text} is not a positive integer`);
   return number;
 }
 

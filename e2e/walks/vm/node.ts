@@ -1,4 +1,4 @@
-// A node whose disk is kept from boot to boot.
+// A node whose disk persists across boots.
 
 import { execFile } from "node:child_process";
 import { join } from "node:path";
@@ -9,14 +9,14 @@ import { bootMachine, type Machine, type MachineParts, tellBoot } from "./machin
 import { bringUp } from "./smoke.ts";
 
 export interface Node extends Pick<Steps, "step"> {
-  /** The present boot. */
+  /** The current boot. */
   readonly machine: Machine;
   print(line: string): void;
-  /** Another boot from the same disk, which the last one must have left. Resolves when Keelson answers. */
+  /** Boots again from the same disk; the previous boot must have ended. Resolves when Keelson answers. */
   boot(changes?: Pick<MachineParts, "clock">): Promise<Machine>;
 }
 
-/** A copy of the guest's disk, on which Keelson is installed and runs. */
+/** Creates a node from a copy of the guest's disk, installs Keelson on it and starts it. */
 export async function makeNode(
   parts: MachineParts,
   driver: Driver,
@@ -24,7 +24,7 @@ export async function makeNode(
 ): Promise<Node & AsyncDisposable> {
   const disk = join(parts.directory, "kept.img");
   await promisify(execFile)("cp", ["--sparse=always", parts.image.disk, disk]);
-  let machine = await step(`${parts.image.name} boots from a disk of its own`, () => bootMachine({ ...parts, disk }));
+  let machine = await step(`${parts.image.name} boots from its own disk`, () => bootMachine({ ...parts, disk }));
   try {
     await install(machine, driver);
     await bringUp({ machine, crictl: crictlOf(machine), driver, step, print });

@@ -1,5 +1,5 @@
-// The package as an administrator installs it: apt puts it in the place of what the cargo stood for, its daemon is restarted
-// and upgraded under a pod, and purged. The last suite of a guest: Keelson is gone then.
+// The package as an administrator installs it: installed with apt instead of run from the cargo disk, restarted and
+// upgraded under a running pod, and purged. This is a guest's last suite, because it removes Keelson.
 
 import assert from "node:assert/strict";
 import { at } from "../crictl/crictl.ts";
@@ -7,7 +7,7 @@ import { answers } from "./keelson.ts";
 import { busybox, runContainer, runPod } from "./pods.ts";
 import type { Scene } from "./scene.ts";
 
-/** Unpacking alone takes minutes here. */
+/** Unpacking alone takes minutes in a guest. */
 const aptSeconds = 600;
 
 export async function installed({ machine, crictl, step }: Scene): Promise<void> {
@@ -17,7 +17,7 @@ export async function installed({ machine, crictl, step }: Scene): Promise<void>
       aptSeconds,
     );
 
-  await step("installed by apt, it is started by systemd", async () => {
+  await step("after installation with apt, systemd starts it", async () => {
     await machine.run(`
       systemctl disable --now --quiet keelson.service keelson.socket
       rm -r /etc/systemd/system/keelson.* /usr/lib/keelson /usr/bin/keelson /var/lib/keelson /run/keelson
@@ -37,7 +37,7 @@ export async function installed({ machine, crictl, step }: Scene): Promise<void>
   const container = await runContainer(machine, crictl, pod, { name: "main", script });
   const process = async () => at(await crictl.json("inspect", container), "info", "pid");
   const before = await process();
-  await step("restarted, reloaded, and installed once more: the pod is untouched", async () => {
+  await step("restart, reload and reinstallation leave the pod untouched", async () => {
     await machine.run("systemctl restart keelson");
     assert.deepEqual(await process(), before);
     await machine.run("systemctl reload keelson");
@@ -46,13 +46,13 @@ export async function installed({ machine, crictl, step }: Scene): Promise<void>
     assert.deepEqual(await process(), before);
     assert.equal(at(await crictl.json("inspect", container), "status", "state"), "CONTAINER_RUNNING");
   });
-  await step("a purge is refused while it runs", async () => {
+  await step("a purge is refused while the pod runs", async () => {
     const { code, stdout } = await machine.attempt("apt-get purge -y -qq keelson 2>&1", aptSeconds);
     assert.notEqual(code, 0);
     assert.match(stdout.toString(), /pods still running: 1,/);
     await machine.run(`kill -0 ${before}`);
   });
-  await step("installed again, it takes the pod down, and is purged without a trace", async () => {
+  await step("after reinstallation it removes the pod, and a purge leaves nothing behind", async () => {
     await apt("install /cargo/keelson.deb");
     await answers(machine);
     await crictl.run("rmp", "--force", pod.id);

@@ -1,28 +1,28 @@
-// Pods and containers of one busybox image, by crictl in a guest.
+// Pods and containers of one busybox image, created with crictl in a guest.
 
 import type { Crictl } from "../crictl/crictl.ts";
 import { write } from "./keelson.ts";
 import type { Machine } from "./machine.ts";
 
 export const busybox = "vm.test/busybox:1";
-/** In memory: there is room for them when the disk is full. */
+/** On a tmpfs, so that there is room when the disk is full. */
 const configs = "/run/agent";
 
-/** Runs until it is told to end, and ends with 7. */
+/** Runs until SIGTERM, and then exits with 7. */
 export const idle = "trap 'exit 7' TERM; while :; do sleep 1; done";
 
 export interface Pod {
   readonly id: string;
   readonly name: string;
   readonly logs: string;
-  /** The file of its configuration, which crictl wants again. */
+  /** The pod's configuration file, which crictl needs again for each container. */
   readonly file: string;
 }
 
-/** As a kubelet asks: processes of the pod's containers do not see each other. */
+/** The kubelet's default: each container has its own PID namespace. */
 const security_context = { namespace_options: { pid: 1 } };
 
-/** `linux` is the sandbox's part of that name. */
+/** `linux` is the `linux` field of the sandbox configuration. */
 export async function runPod(machine: Machine, crictl: Crictl, name: string, linux: object = {}): Promise<Pod> {
   const [file, logs] = [`${configs}/${name}.pod.json`, `/var/log/pods/${name}`];
   const metadata = { name, namespace: "vm", uid: `${name}-uid`, attempt: 0 };
@@ -43,7 +43,7 @@ export interface ContainerParts {
   readonly mounts?: readonly object[];
 }
 
-/** Creates and starts a container of shell lines; its id. */
+/** Creates and starts a container that runs a shell script; returns its ID. */
 export async function runContainer(machine: Machine, crictl: Crictl, pod: Pod, parts: ContainerParts): Promise<string> {
   const id = await createContainer(machine, crictl, pod, parts);
   await crictl.run("start", id);

@@ -1,5 +1,6 @@
-// Reboots, soft and hard, and power cuts in the middle of pulls and starts, of a node whose disk is kept: after each boot
-// all pods have ended and say so, go without a hand, and leave nothing; what was reported as pulled is there and whole.
+// Soft and hard reboots, and power cuts during pulls and starts, of a node with a persistent disk: after each boot all
+// pods are reported as exited, can be removed normally, and leave nothing behind; images reported as pulled are
+// complete.
 
 import assert from "node:assert/strict";
 import { createHash, randomBytes, randomInt } from "node:crypto";
@@ -28,11 +29,11 @@ const idle = "trap 'exit 0' TERM; while :; do sleep 1; done";
 export interface PulledImage {
   readonly repository: string;
   readonly image: BuiltImage;
-  /** SHA-256 of each file of its layers, by diff ID and path below the layer's root. */
+  /** SHA-256 of each file in its layers, by diff ID and path below the layer's root. */
   readonly files: ReadonlyMap<string, ReadonlyMap<string, string>>;
 }
 
-/** Images that differ in all their bytes but the shell's. */
+/** Images that share nothing except the shell. */
 export async function imagesToPull(count: number): Promise<readonly PulledImage[]> {
   const shell = await busyboxLayer();
   return Array.from({ length: count }, (_, index) => {
@@ -65,11 +66,11 @@ export async function reboots(node: Node, count: number): Promise<void> {
       const pod = await runPod(node.machine, crictl, `reboot-${number}`);
       await runContainer(node.machine, crictl, pod, { name: "main", script: idle });
       if (soft) {
-        // The command ends with the guest.
+        // The command dies with the guest.
         await node.machine.attempt("systemctl reboot").catch(() => undefined);
         await node.machine.ended(shutdownMs);
       } else {
-        // What the kernel does by itself within half a minute: pods that are younger are the power cuts' part.
+        // The kernel does this by itself within half a minute; power cuts test younger pods.
         await node.machine.run("sync");
         await node.machine.cut();
       }
@@ -99,33 +100,35 @@ export async function powerCuts(node: Node, images: readonly PulledImage[], coun
       forgotten += [...started].filter((id) => !known.has(id)).length;
       const listed = await imagesAreWhole(machine, images, pulled, seen);
       seen.pods += await podsHaveEnded(machine);
-      node.print(`after ${ms} ms: ${pulled.size} images pulled before the cut, ${listed} listed after it, all whole`);
+      node.print(
+        `after ${ms} ms: ${pulled.size} images pulled before the cut, ${listed} listed after it, all complete`,
+      );
       await crictlOf(machine).attempt("rmi", ...images.map(({ repository }) => referenceOf(repository)));
     });
   }
   node.print(
-    `${seen.pulled} pulls answered before a cut; ${seen.listed} images and ${seen.layers} layers compared after one, ${seen.pods} pods ended by one`,
+    `${seen.pulled} pulls answered before a cut; ${seen.listed} images and ${seen.layers} layers verified after a cut, ${seen.pods} pods killed by a cut`,
   );
-  // Their records are not flushed: the daemon may have forgotten them, and must then have taken them down.
-  node.print(`${forgotten} pods that had been answered were no longer known`);
+  // Pod records are not flushed: the daemon may have lost some, and must then have cleaned up their pods.
+  node.print(`${forgotten} pods whose start had been answered were no longer known`);
   await startsAgain(node);
 }
 
-/** Once some of the pulls, or none, have been answered, however long they take here, and a while later. */
+/** Waits for a random number of pulls to be answered, however long they take, and then for a random time. */
 async function randomMoment(images: readonly PulledImage[], pulled: ReadonlySet<PulledImage>): Promise<void> {
   const answered = randomInt(images.length);
   await until(`${answered} pulls`, pullsMs, async () => (pulled.size >= answered ? true : undefined));
   await delay(500 + randomInt(8000));
 }
 
-/** What was answered before the power went. */
+/** What was answered before the power cut. */
 interface Answered {
   readonly pulled: Set<PulledImage>;
-  /** Pods by id. */
+  /** Pod IDs. */
   readonly started: Set<string>;
 }
 
-/** Pulls and starts pods until the power goes. Ends with the guest, whatever that breaks. */
+/** Pulls and starts pods until the power cut, whose errors it ignores. */
 async function work(
   machine: Machine,
   images: readonly PulledImage[],
@@ -147,7 +150,7 @@ async function work(
     }
   };
   const outcomes = await Promise.allSettled([pulls(), starts()]);
-  // crictl gives a connection 20 s, in which a guest whose host is at work may not get to it.
+  // crictl allows 20 s for a connection, which may be too short for a guest on a busy host.
   const expected = /the guest is off|error reading server preface/;
   for (const outcome of outcomes)
     if (outcome.status === "rejected" && !expected.test(String(outcome.reason))) throw outcome.reason;
@@ -157,7 +160,10 @@ function referenceOf(repository: string): string {
   return `${registryAddress}/${repository}:1`;
 }
 
-/** How many images there are; each of them, and each that was reported before, has all its blobs and files. */
+/**
+ * Returns the number of images. Checks that none of those reported as pulled is lost, and that all blobs and files
+ * match.
+ */
 async function imagesAreWhole(
   machine: Machine,
   images: readonly PulledImage[],
@@ -171,7 +177,7 @@ async function imagesAreWhole(
   assert.deepEqual(
     lost.map(({ repository }) => repository),
     [],
-    "reported as pulled, and gone",
+    "reported as pulled, but lost",
   );
   const wanted = "\\( -path 'blobs/*' -o -path '*/root/data/*' \\)";
   const sums = await machine.run(
@@ -183,14 +189,14 @@ async function imagesAreWhole(
   for (const { image, files } of present) {
     for (const digest of [image.digest, image.id, ...image.layers.map((layer) => layer.digest)]) {
       const hex = digest.slice("sha256:".length);
-      assert.equal(onDisk.get(`blobs/sha256/${hex}`), hex, `the blob ${digest}`);
+      assert.equal(onDisk.get(`blobs/sha256/${hex}`), hex, `blob ${digest}`);
     }
     for (const [diffId, layer] of files) {
       for (const [name, sum] of layer)
         assert.equal(
           onDisk.get(`layers/${diffId.slice("sha256:".length)}/root/${name}`),
           sum,
-          `${name} of the layer ${diffId}`,
+          `${name} in layer ${diffId}`,
         );
       seen.layers += 1;
     }
@@ -200,7 +206,10 @@ async function imagesAreWhole(
   return present.length;
 }
 
-/** How many pods there were: all NOTREADY, with their containers' exits told; they go, and nothing of them is left. */
+/**
+ * Returns the number of pods. Checks that all are NOTREADY with their containers' exits, and that removal leaves
+ * nothing.
+ */
 export async function podsHaveEnded(machine: Machine, wanted?: number): Promise<number> {
   const crictl = crictlOf(machine);
   const pods = at(await crictl.json("pods", "--output", "json"), "items");
@@ -208,12 +217,12 @@ export async function podsHaveEnded(machine: Machine, wanted?: number): Promise<
   if (wanted !== undefined) assert.equal(pods.length, wanted, "pods after the boot");
   for (const pod of pods) assert.equal(at(pod, "state"), "SANDBOX_NOTREADY", JSON.stringify(pod));
   const ids = (await crictl.run("ps", "--all", "--quiet")).split("\n").filter((id) => id !== "");
-  // Of several it makes a list.
+  // crictl prints a list only for several IDs.
   const inspected = ids.length === 0 ? [] : [await crictl.json("inspect", ...ids)].flat();
   assert.equal(inspected.length, ids.length);
   for (const each of inspected) {
     const status = at(each, "status");
-    // One that was cut off before its start has nothing to tell.
+    // A container whose start the power cut prevented has no exit.
     if (at(status, "state") === "CONTAINER_CREATED") continue;
     assert.equal(at(status, "state"), "CONTAINER_EXITED", JSON.stringify(status));
     assert(Number(at(status, "exitCode")) !== 0 && at(status, "reason") !== "", JSON.stringify(status));
@@ -228,13 +237,13 @@ export async function podsHaveEnded(machine: Machine, wanted?: number): Promise<
       true`);
     return left.trim() === "" ? true : undefined;
   }).catch((error: unknown) => {
-    throw new Error(`these stay:\n${left}`, { cause: error });
+    throw new Error(`left behind:\n${left}`, { cause: error });
   });
   return pods.length;
 }
 
 export async function startsAgain({ machine, step }: Node): Promise<void> {
-  await step("and a pod starts, runs and goes", async () => {
+  await step("a pod starts, runs and is removed", async () => {
     const crictl = crictlOf(machine);
     const pod = await runPod(machine, crictl, "again");
     const id = await runContainer(machine, crictl, pod, { name: "main", script: idle });

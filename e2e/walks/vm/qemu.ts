@@ -1,5 +1,5 @@
-// QEMU as a child process, out of Debian 13's packages, unpacked and not installed: Debian 12's panics guests when it
-// emulates their processor.
+// QEMU as a child process, from Debian 13's packages, unpacked but not installed: guests panic under the CPU emulation
+// of Debian 12's QEMU.
 
 import { type ChildProcess, spawn } from "node:child_process";
 import { mkdir, mkdtemp, rename, rm, stat } from "node:fs/promises";
@@ -7,7 +7,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { unpackFromSuite } from "../../fixtures/debian.ts";
 
-/** The directory it is unpacked into. */
+/** Unpacks QEMU, unless it is cached, and returns its directory. */
 export async function qemuPackage(cache: string): Promise<string> {
   const root = join(cache, "qemu-trixie");
   if ((await stat(root).catch(() => undefined)) !== undefined) return root;
@@ -24,7 +24,7 @@ export async function qemuPackage(cache: string): Promise<string> {
   return root;
 }
 
-/** Starts it with what the machine is made of. It ends with this process, and gives way to all others. */
+/** Starts QEMU with the machine's arguments. It dies with this process, and runs at the lower priority of nice 10. */
 export function startQemu(root: string, machine: readonly string[]): ChildProcess {
   const usr = join(root, "usr");
   const libraries = join(usr, "lib/x86_64-linux-gnu");

@@ -1,4 +1,4 @@
-// A registry in a guest, with images that the cargo brings: read-only, as the disk is.
+// A registry in a guest, with images from the cargo disk; read-only, as the disk is.
 
 import { mkdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
@@ -7,7 +7,7 @@ import type { Machine } from "./machine.ts";
 
 export const registryAddress = "127.0.0.1:5000";
 
-/** Writes its content, which `push` sends, and its configuration into the cargo. */
+/** Writes the images that `push` uploads, and the registry's configuration, into the cargo. */
 export async function fillRegistry(cargo: string, push: (registry: TestRegistry) => Promise<void>): Promise<void> {
   const directory = join(cargo, "registry");
   await mkdir(directory);
@@ -21,12 +21,12 @@ export async function fillRegistry(cargo: string, push: (registry: TestRegistry)
     filesystem: { rootdirectory: "/cargo/registry/data" },
     maintenance: { readonly: { enabled: true } },
   };
-  // YAML takes JSON.
+  // YAML is a superset of JSON.
   const config = { version: "0.1", log: { level: "error" }, storage, http: { addr: registryAddress } };
   await writeFile(join(directory, "config.json"), JSON.stringify(config));
 }
 
-/** After each boot. */
+/** Must be called after each boot. */
 export async function serveRegistry(machine: Machine): Promise<void> {
   await machine.run(`
     systemctl is-active --quiet registry && exit

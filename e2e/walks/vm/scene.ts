@@ -1,4 +1,4 @@
-// What a suite has: a guest in which Keelson is installed, and steps to count.
+// What a suite gets: a guest with Keelson installed, and steps to count.
 
 import type { Steps } from "../../fixtures/steps.ts";
 import type { Crictl } from "../crictl/crictl.ts";

@@ -1,16 +1,16 @@
-// SELinux's policy enforced, with Keelson's module: the daemon starts, what is a pod's own works, what is another's or the
-// host's is denied.
+// SELinux enforcing, with Keelson's policy module: the daemon starts, pods can use their own files, and are denied
+// those of other pods and of the host.
 
 import assert from "node:assert/strict";
 import { answers } from "./keelson.ts";
 import { idle, type Pod, runContainer, runPod } from "./pods.ts";
 import type { Scene } from "./scene.ts";
 
-/** A kubelet's: the policy has a label of containers for it. */
+/** In the kubelet's directory, which the policy labels for containers. */
 const volumeDirectory = "/var/lib/kubelet/pods/own/volumes/data";
 
 export async function enforced({ machine, crictl, step, print }: Scene): Promise<void> {
-  await step("keelson starts under the policy, and runs its own network plugins", async () => {
+  await step("keelson starts under the enforced policy, and runs its own network plugins", async () => {
     await machine.run(
       `mkdir -p ${volumeDirectory} && echo text >${volumeDirectory}/file && restorecon -RF /var/lib/kubelet &&
         printf '[cni]\\nbin_dirs = ["/usr/lib/keelson/cni"]\\n' >>/etc/keelson/config.toml &&
@@ -25,23 +25,26 @@ export async function enforced({ machine, crictl, step, print }: Scene): Promise
   ]);
   const volume = { host_path: volumeDirectory, container_path: "/data" };
   const hosts = { host_path: "/etc", container_path: "/host" };
-  const first = await step("a container runs, and an exec in it; its files and devices are its own", async () => {
-    const id = await start(own, "first", [{ ...volume, selinux_relabel: true }, hosts]);
-    assert.equal(await run(id, "echo here >/file && cat /file && echo >/dev/null && ls / >/dev/shm/list"), "here");
-    return id;
-  });
-  await step("it reads and writes its volume, and so does a neighbour in its pod", async () => {
+  const first = await step(
+    "a container and an exec in it run, and can use the container's files and devices",
+    async () => {
+      const id = await start(own, "first", [{ ...volume, selinux_relabel: true }, hosts]);
+      assert.equal(await run(id, "echo here >/file && cat /file && echo >/dev/null && ls / >/dev/shm/list"), "here");
+      return id;
+    },
+  );
+  await step("the container and another one in its pod read and write the pod's volume", async () => {
     assert.equal(await run(first, "cat /data/file && echo more >>/data/file"), "text");
     const second = await start(own, "second", [{ ...volume, selinux_relabel: true }]);
     assert.equal(await run(second, "echo yet more >>/data/file && cat /data/file"), "text\nmore\nyet more");
   });
-  await step("another pod is denied it, by the categories alone", async () => {
+  await step("another pod is denied access to the volume, only because of its categories", async () => {
     const stranger = await start(other, "stranger", [volume]);
     await denied(stranger, "cat /data/file");
     await denied(stranger, "echo x >>/data/file");
     await denied(stranger, "touch /data/new");
   });
-  await step("what is the host's is denied to root in a container", async () => {
+  await step("root in a container is denied access to the host's files", async () => {
     await denied(first, "cat /host/shadow");
     await denied(first, "touch /host/new");
   });
@@ -51,7 +54,7 @@ export async function enforced({ machine, crictl, step, print }: Scene): Promise
     const id = await runContainer(machine, crictl, pod, { name: "trusted", script: idle, linux, mounts: [hosts] });
     assert.match(await run(id, "cat /host/shadow"), /^root:/m);
   });
-  await step("the kernel has logged what was denied; a container ends as it is told to", async () => {
+  await step("the kernel logged the denials; a container stops on request", async () => {
     // In a domain of its own, which may write into a pipe and not into the agent's file.
     const kernel = await machine.run("dmesg | cat");
     const lines = kernel.split("\n").filter((line) => /avc: {2}denied .*permissive=0/.test(line));
@@ -61,7 +64,7 @@ export async function enforced({ machine, crictl, step, print }: Scene): Promise
     assert(lines.some((line) => line.includes(":container_t:") && line.includes(":shadow_t:")));
     await crictl.run("stop", "--timeout", "20", first);
   });
-  await step("everything ends, under the policy too", async () => {
+  await step("all pods can be removed under the enforced policy", async () => {
     await crictl.run("rmp", "--all", "--force");
     assert.equal(await crictl.run("pods", "--quiet"), "");
   });

@@ -1,5 +1,5 @@
-// SELinux labels, under Debian's policy: of pods' processes and files, of volumes, of execs; what is refused. The policy
-// is permissive, what it would deny is shown, and then it is enforced.
+// SELinux labels, under Debian's policy, of pods' processes and files, of volumes and of execs; and which requests are
+// rejected. The policy is permissive at first and its would-be denials are printed; then it is enforced.
 
 import assert from "node:assert/strict";
 import { at } from "../crictl/crictl.ts";
@@ -22,38 +22,41 @@ export async function selinux(scene: Scene): Promise<void> {
     (await machine.run(`cat /proc/${await pidOf(id)}/attr/current`)).replace(/\0$/, "");
   const privileged = { security_context: { privileged: true, namespace_options: { pid: 1 } } };
 
-  await step("the kernel has it, and check says with which labels", async () => {
+  await step("SELinux is active, and keelson check reports the labels", async () => {
     assert.match(await machine.run("cat /sys/kernel/security/lsm"), /selinux/);
     const told = (await machine.run("keelson check")).split("\n").find((line) => line.includes("SELinux")) ?? "";
     print(told);
     assert.match(told, /container_t:s0, with separate categories for each pod/);
   });
-  await step("a keelson that the policy would not let start containers says so", async () => {
+  await step("keelson warns if the policy would not let it start containers", async () => {
     const text = await machine.run(
       "journalctl --boot --unit=keelson --output=cat --no-pager | grep 'lets no container'",
     );
     print(text);
     assert.match(text, /from system_u:system_r:\w+:s0/);
   });
-  await step("with its module, and files labelled by it, keelson runs in the policy's domain for engines", async () => {
-    await machine.run(
-      `systemctl stop keelson keelson.socket && rm /usr/lib/keelson /usr/bin/keelson &&
+  await step(
+    "with its module and relabelled files, keelson runs in the policy's domain for container engines",
+    async () => {
+      await machine.run(
+        `systemctl stop keelson keelson.socket && rm /usr/lib/keelson /usr/bin/keelson &&
         dpkg-deb --fsys-tarfile /cargo/keelson.deb | tar -x -C / --exclude=./etc &&
         semodule --disable_dontaudit --install=/usr/share/selinux/packages/keelson.cil &&
         restorecon -RF /usr/lib/keelson /usr/lib/cni /etc/keelson /etc/cni /run/keelson /var/lib/keelson /var/log/pods &&
         { [ ! -e /var/lib/cni ] || restorecon -RF /var/lib/cni; } &&
         dmesg --clear && systemctl start keelson`,
-      900,
-    );
-    await answers(machine);
-    const pid = await machine.run("systemctl show --property=MainPID --value keelson");
-    assert.match(await machine.run(`cat /proc/${pid}/attr/current`), /:container_engine_t:/);
-  });
+        900,
+      );
+      await answers(machine);
+      const pid = await machine.run("systemctl show --property=MainPID --value keelson");
+      assert.match(await machine.run(`cat /proc/${pid}/attr/current`), /:container_engine_t:/);
+    },
+  );
   const one = await step("a pod starts", () => runPod(machine, crictl, "one"));
   const other = await step("and another one", () => runPod(machine, crictl, "other"));
   const first = await step("a container in it", () => runContainer(machine, crictl, one, { name: "a", script: idle }));
   const label = await step(
-    "its process has the policy's type and a pair of categories; an exec has the same",
+    "its process has the policy's type and a pair of categories, and an exec has the same label",
     async () => {
       const found = await processLabel(first);
       print(found);
@@ -63,7 +66,7 @@ export async function selinux(scene: Scene): Promise<void> {
       return found;
     },
   );
-  await step("a neighbour in the pod has the same, another pod has others", async () => {
+  await step("another container in the pod has the same label, another pod has other categories", async () => {
     const second = await runContainer(machine, crictl, one, { name: "b", script: idle });
     assert.equal(await processLabel(second), label);
     const stranger = await processLabel(await runContainer(machine, crictl, other, { name: "a", script: idle }));
@@ -71,35 +74,38 @@ export async function selinux(scene: Scene): Promise<void> {
     assert.equal(type(stranger), "container_t");
     assert.notEqual(level(stranger), level(label));
   });
-  await step("its files have the pod's label: root, /dev, shm, mqueue, what is masked, and the pod's own", async () => {
-    const file = `system_u:object_r:container_file_t:${level(label)}`;
-    const root = `/proc/${await pidOf(first)}/root`;
-    for (const path of [
-      "/",
-      "/bin",
-      "/dev",
-      "/dev/null",
-      "/dev/pts",
-      "/dev/shm",
-      "/dev/mqueue",
-      "/etc/hostname",
-      "/sys/firmware",
-    ])
-      assert.equal(await labelOf(`${root}${path}`), file, path);
-    await exec(first, "sh", "-c", "echo x >/written");
-    assert.equal(await labelOf(`${root}/written`), file);
-    print(`${file}; /proc ${await labelOf(`${root}/proc`)}, /sys ${await labelOf(`${root}/sys`)}`);
-  });
-  await step("crictl inspectp tells them", async () => {
+  await step(
+    "its files have the pod's label: root, /dev, shm, mqueue, masked paths, and the pod's own files",
+    async () => {
+      const file = `system_u:object_r:container_file_t:${level(label)}`;
+      const root = `/proc/${await pidOf(first)}/root`;
+      for (const path of [
+        "/",
+        "/bin",
+        "/dev",
+        "/dev/null",
+        "/dev/pts",
+        "/dev/shm",
+        "/dev/mqueue",
+        "/etc/hostname",
+        "/sys/firmware",
+      ])
+        assert.equal(await labelOf(`${root}${path}`), file, path);
+      await exec(first, "sh", "-c", "echo x >/written");
+      assert.equal(await labelOf(`${root}/written`), file);
+      print(`${file}; /proc ${await labelOf(`${root}/proc`)}, /sys ${await labelOf(`${root}/sys`)}`);
+    },
+  );
+  await step("crictl inspectp shows the labels", async () => {
     assert.equal(at(await crictl.json("inspectp", one.id), "info", "selinux", "process"), label);
   });
-  await step("the categories outlive a restart of the daemon", async () => {
+  await step("the categories survive a restart of the daemon", async () => {
     await machine.run("systemctl restart keelson");
     await answers(machine);
     const later = await runContainer(machine, crictl, one, { name: "later", script: idle });
     assert.equal(await processLabel(later), label);
   });
-  await step("a container of its own type and level; one of its pod's level", async () => {
+  await step("a container with its own type and level; a container with its pod's level", async () => {
     const options = { type: "container_engine_t", level: "s0:c7,c9" };
     const id = await withContext(one, "named", { selinux_options: options });
     assert.equal(await processLabel(id), "system_u:system_r:container_engine_t:s0:c7,c9");
@@ -110,7 +116,7 @@ export async function selinux(scene: Scene): Promise<void> {
     const inside = await runContainer(machine, crictl, levelled, { name: "a", script: idle });
     assert.equal(await processLabel(inside), "system_u:system_r:container_t:s0:c3,c4");
   });
-  const free = await step("a privileged container, and one with the host's processes, are not confined", async () => {
+  const free = await step("a privileged container, and one in the host's PID namespace, are not confined", async () => {
     const pod = await runPod(machine, crictl, "free", privileged);
     const id = await withContext(pod, "free", { privileged: true });
     const found = await processLabel(id);
@@ -144,7 +150,7 @@ export async function selinux(scene: Scene): Promise<void> {
     );
   });
 
-  await step("a volume is relabelled with all that is in it, but for what a link leads to", async () => {
+  await step("a volume is relabelled with everything in it, except the targets of links", async () => {
     await machine.run(`mkdir -p /srv/volume/deep/er /srv/outside && touch /srv/volume/deep/er/file /srv/outside/kept
       ln -s /srv/outside /srv/volume/link && mkfifo /srv/volume/fifo`);
     const before = await labelOf("/srv/outside/kept");
@@ -156,25 +162,28 @@ export async function selinux(scene: Scene): Promise<void> {
     assert.equal(await labelOf("/srv/outside/kept"), before);
     await exec(id, "sh", "-c", "echo x >/data/deep/er/file && cat /data/deep/er/file");
   });
-  await step("once it has the label it is not walked again; without being asked it never is", async () => {
-    await machine.run("touch /srv/volume/marked && chcon -t etc_t /srv/volume/marked");
-    const mount = { host_path: "/srv/volume", container_path: "/data" };
-    await withMounts(one, "again", [{ ...mount, selinux_relabel: true }]);
-    assert.equal(type(await labelOf("/srv/volume/marked")), "etc_t");
-    await withMounts(other, "unasked", [mount]);
-    assert.equal(level(await labelOf("/srv/volume")), level(label));
-    await withMounts(other, "asked", [{ ...mount, selinux_relabel: true }]);
-    assert.notEqual(level(await labelOf("/srv/volume")), level(label));
-    assert.equal(type(await labelOf("/srv/volume/marked")), "container_file_t");
-  });
-  await step("a file system that takes no labels is left as it is", async () => {
+  await step(
+    "a volume that has the label already is not walked again; one is never walked without a request",
+    async () => {
+      await machine.run("touch /srv/volume/marked && chcon -t etc_t /srv/volume/marked");
+      const mount = { host_path: "/srv/volume", container_path: "/data" };
+      await withMounts(one, "again", [{ ...mount, selinux_relabel: true }]);
+      assert.equal(type(await labelOf("/srv/volume/marked")), "etc_t");
+      await withMounts(other, "unasked", [mount]);
+      assert.equal(level(await labelOf("/srv/volume")), level(label));
+      await withMounts(other, "asked", [{ ...mount, selinux_relabel: true }]);
+      assert.notEqual(level(await labelOf("/srv/volume")), level(label));
+      assert.equal(type(await labelOf("/srv/volume/marked")), "container_file_t");
+    },
+  );
+  await step("a file system that does not support relabelling is left as it is", async () => {
     await machine.run(
       "mkdir -p /srv/fixed && mount -t tmpfs -o context=system_u:object_r:container_file_t:s0 t /srv/fixed",
     );
     await withMounts(one, "fixed", [{ host_path: "/srv/fixed", container_path: "/data", selinux_relabel: true }]);
     assert.equal(await labelOf("/srv/fixed"), "system_u:object_r:container_file_t:s0");
   });
-  await step("places of the host are refused, and stay as they are", async () => {
+  await step("host directories are refused, and stay unchanged", async () => {
     await machine.run("mkdir -p /srv/alias && mount --bind /etc /srv/alias");
     const before = await labelOf("/etc /usr/share /srv/alias/passwd");
     for (const path of ["/etc", "/usr/share", "/srv/alias", "/"]) {
@@ -183,7 +192,7 @@ export async function selinux(scene: Scene): Promise<void> {
     }
     assert.equal(await labelOf("/etc /usr/share /srv/alias/passwd"), before);
   });
-  await step("options that the policy does not know, or that are none, are refused in words", async () => {
+  await step("options that are unknown to the policy, or malformed, are rejected with an explanation", async () => {
     await assert.rejects(
       withContext(one, "bad", { selinux_options: { type: "no_such_t" } }),
       /not valid in this host's policy/,
@@ -191,7 +200,7 @@ export async function selinux(scene: Scene): Promise<void> {
     for (const bad of [{ level: 's0:c1",upperdir="/etc' }, { type: "container_t,rw" }, { user: "a:b" }])
       await assert.rejects(withContext(one, "bad", { selinux_options: bad }), /cannot be used/);
   });
-  await step("what an enforced policy would deny is in the kernel's log", async () => {
+  await step("the kernel log has what an enforcing policy would deny", async () => {
     const denied = await machine.run("dmesg | grep 'avc:  denied' || true");
     for (const domain of ["container_t", "container_engine_t"]) {
       const pattern = new RegExp(

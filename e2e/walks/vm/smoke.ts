@@ -1,4 +1,4 @@
-// The least that must work on a host: check, serve, an image, a pod with its log, its figures and its end.
+// The minimum that must work on a host: check, serve, an image, and a pod with its log, stats, metrics and removal.
 
 import assert from "node:assert/strict";
 import { until } from "../../fixtures/steps.ts";
@@ -7,10 +7,10 @@ import { metricsAddress, start } from "./keelson.ts";
 import { busybox, runContainer, runPod } from "./pods.ts";
 import type { Scene } from "./scene.ts";
 
-/** Before every suite, on a disk where Keelson is installed. */
+/** Runs before every suite, on a disk with Keelson installed. */
 export async function bringUp({ machine, crictl, step }: Omit<Scene, "add">): Promise<void> {
   await step("keelson serve answers", () => start(machine));
-  await step("crictl info: ready, and its network too", async () => {
+  await step("crictl info: runtime and network are ready", async () => {
     const conditions = at(await crictl.json("info"), "status", "conditions");
     assert(Array.isArray(conditions));
     for (const type of ["RuntimeReady", "NetworkReady"]) {
@@ -18,7 +18,7 @@ export async function bringUp({ machine, crictl, step }: Omit<Scene, "add">): Pr
       assert(ready, `not ${type}: ${JSON.stringify(conditions)}`);
     }
   });
-  await step("an image comes in", async () => {
+  await step("an image is loaded", async () => {
     await machine.run("keelson image load /cargo/busybox");
     const images = at(await crictl.json("images", "--output", "json"), "images");
     assert.deepEqual(at(images, 0, "repoTags"), [busybox]);
@@ -52,11 +52,11 @@ export async function smoke({ machine, crictl, step, print }: Scene): Promise<vo
     assert(ready !== undefined, figures.slice(0, 2000));
     print(`${figures.split("\n").length} lines, among them ${ready}`);
   });
-  await step("stop: the container's own exit code", async () => {
+  await step("stop: the container's own exit code is reported", async () => {
     await crictl.run("stop", "--timeout", "20", container);
     assert.equal(at(await crictl.json("inspect", container), "status", "exitCode"), 7);
   });
-  await step("the pod stops and goes, and nothing of it is left", async () => {
+  await step("the pod is stopped and removed, and nothing is left behind", async () => {
     await crictl.run("stopp", pod.id);
     await crictl.run("rmp", pod.id);
     assert.equal(await crictl.run("pods", "--quiet"), "");

@@ -1,5 +1,5 @@
-// systemd's cgroup driver: a pod is a delegated scope, which outlives reloads of systemd, restarts of the bus and of Keelson,
-// and is gone with the pod. With either driver no monitor is in the daemon's own unit.
+// The systemd cgroup driver: a pod is a delegated scope, which survives reloads of systemd and restarts of the bus and
+// of Keelson, and is removed with the pod. With either driver, no monitor is in the daemon's own unit.
 
 import assert from "node:assert/strict";
 import { until } from "../../fixtures/steps.ts";
@@ -10,7 +10,7 @@ import type { Scene } from "./scene.ts";
 
 const dropIn = "/etc/keelson/config.toml.d/driver.toml";
 
-/** Whatever driver the guest came with. */
+/** Switches the driver, whichever one the guest started with. */
 async function useDriver(machine: Machine, driver: "cgroupfs" | "systemd"): Promise<void> {
   await machine.run("mkdir -p /etc/keelson/config.toml.d");
   await write(machine, dropIn, `[cgroup]\ndriver = "${driver}"\n`);
@@ -40,7 +40,7 @@ export async function systemdDriver({ machine, crictl, step }: Scene): Promise<v
       for pid in $(cat monitor/cgroup.procs); do cat /proc/$pid/comm; done
       /cargo/bin/crictl exec ${container} sh -c 'head -c 3 /dev/zero | wc -c; [ -e /tmp/kmsg ] || mknod /tmp/kmsg c 1 11; cat /tmp/kmsg 2>&1' 2>&1 | grep -v level=`);
   const before = await state();
-  await step("its scope is delegated, and without a limit of its own", async () => {
+  await step("its scope is delegated, and has no limit of its own", async () => {
     const properties = await machine.run(`systemctl show ${scope} -p Slice,Delegate,TasksMax,ActiveState`);
     assert.deepEqual(properties.split("\n").sort(), [
       "ActiveState=active",
@@ -55,12 +55,12 @@ export async function systemdDriver({ machine, crictl, step }: Scene): Promise<v
     ["systemctl daemon-reexec", "systemctl daemon-reexec"],
     ["a limit set on its slice", `systemctl set-property --runtime ${slice} MemoryMax=500M && systemctl daemon-reload`],
   ] as const) {
-    await step(`${what}: limits, controllers and devices are as they were`, async () => {
+    await step(`${what}: limits, controllers and devices are unchanged`, async () => {
       await machine.run(script);
       assert.equal(await state(), before);
     });
   }
-  await step("a restart of keelson.service, and its death", async () => {
+  await step("keelson.service is restarted, and killed", async () => {
     await restart(machine);
     await machine.run("kill -9 $(systemctl show keelson -p MainPID --value)");
     await start(machine);
@@ -68,36 +68,36 @@ export async function systemdDriver({ machine, crictl, step }: Scene): Promise<v
     assert.equal(await machine.run("wc -l </sys/fs/cgroup/system.slice/keelson.service/cgroup.procs"), "1");
   });
   for (const script of ["systemctl restart dbus", "systemctl daemon-reexec"]) {
-    await step(`a pod starts beside ${script}`, async () => {
+    await step(`a pod starts during ${script}`, async () => {
       const restarting = machine.run(script);
       const other = await runPod(machine, crictl, "beside", { cgroup_parent: cgroup });
       await restarting;
       await crictl.run("rmp", "--force", other.id);
     });
   }
-  await step("a scope that an administrator stops: the pod is not ready, and can be removed", async () => {
+  await step("an administrator stops a scope: the pod is not ready, and can be removed", async () => {
     const stopped = await runPod(machine, crictl, "stopped", { cgroup_parent: slice });
     await machine.run(`systemctl stop keelson-${stopped.id}.scope`);
     assert.equal(await crictl.run("pods", "--quiet", "--state", "ready", "--id", stopped.id), "");
     await crictl.run("rmp", "--force", stopped.id);
   });
-  await step("a parent of the other driver's form is refused", async () => {
+  await step("a cgroup parent in the other driver's format is rejected", async () => {
     await assert.rejects(
       runPod(machine, crictl, "wrong", { cgroup_parent: "/kubepods/pod1" }),
       /The cgroup parent \/kubepods\/pod1 of pod wrong cannot be used: the cgroup driver systemd requires a slice/,
     );
   });
-  await step("no unit is left of them", async () => {
+  await step("no unit is left behind", async () => {
     await crictl.run("rmp", "--force", pod.id);
     assert.equal(await machine.run("systemctl list-units --all --plain --no-legend 'keelson-*.scope'"), "");
     assert.equal(await machine.run("find /sys/fs/cgroup /run/systemd/transient -name 'keelson-*.scope'"), "");
-    // Nor one of the slices, which no kubelet has made.
+    // Nor any of the slices, which no kubelet created.
     await until("no slice", 10_000, async () => {
       const slices = await machine.run("find /sys/fs/cgroup /run/systemd/transient -name 'kubepods*'");
       return slices === "" || undefined;
     });
   });
-  await step("with cgroupfs the monitors are in a scope of their own", async () => {
+  await step("with cgroupfs, the monitors are in their own scope", async () => {
     await useDriver(machine, "cgroupfs");
     const plain = await runPod(machine, crictl, "plain");
     const monitor = await machine.run("pgrep --full 'keelson-monitor run'");

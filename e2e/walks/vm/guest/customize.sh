@@ -1,6 +1,6 @@
 #!/bin/sh
-# Last step of mmdebstrap: makes a root filesystem ($1) a guest: a kernel without its installation, the agent, and nothing
-# that a test has no use for. A boot has no initrd and no udev: nvme and ext4 are built into Debian's cloud kernel.
+# Last step of mmdebstrap: turns a root filesystem ($1) into a guest, with an unpacked kernel, the agent, and only the
+# services that tests need. It boots without initrd and udev: nvme and ext4 are built into Debian's cloud kernel.
 set -eu
 root=$1
 here=$(dirname "$(readlink -f "$0")")
@@ -27,12 +27,12 @@ mkdir -p "$root/etc/systemd/system-generators"
 for generator in "$root"/usr/lib/systemd/system-generators/*; do
   ln -s /dev/null "$root/etc/systemd/system-generators/$(basename "$generator")"
 done
-# mmdebstrap leaves the name of the machine that it ran on, which sudo would look up in vain.
+# mmdebstrap leaves the name of the build machine, which sudo would fail to resolve.
 echo guest >"$root/etc/hostname"
 echo "127.0.1.1 guest" >>"$root/etc/hosts"
-# Nothing was updated.
+# Skip systemd's actions for an updated system.
 touch "$root/etc/.updated" "$root/var/.updated"
-# Keelson's package as it would lie there, from a disk that need not be copied.
+# Keelson's package as if installed, but on the cargo disk, so that it need not be copied.
 mkdir "$root/cargo"
 ln -s /cargo/package/usr/lib/keelson "$root/usr/lib/keelson"
 ln -s ../lib/keelson/dist/cri/keelson "$root/usr/bin/keelson"
