@@ -1,4 +1,4 @@
-// The load: clients that run, use, stop and remove pods of their own, and write down in the ledger what they are told.
+// The load: clients that run, use, stop and remove their own pods, and record the daemon's answers in the ledger.
 
 import { setTimeout as delay } from "node:timers/promises";
 import { status } from "@grpc/grpc-js";
@@ -13,29 +13,29 @@ import {
   CONTAINER_RUNNING,
   type ContainerKind,
   exitOf,
+  type KnownContainer,
+  type KnownPod,
   type Ledger,
-  type ToldContainer,
-  type ToldPod,
 } from "./ledger.ts";
 import type { Random } from "./random.ts";
 
 export interface Surroundings {
   readonly ledger: Ledger;
-  /** Of the daemon that runs now. */
+  /** The client of the current daemon. */
   client(): CriClient;
   readonly image: string;
   podConfig(name: string): PodConfig;
-  /** Waits while the clients are to be still; false when they are to end. */
+  /** Waits while the clients are paused; false when they must end. */
   readonly gate: Pick<Gate, "pass">;
-  /** Told of each answer that no client should get. */
+  /** Called for each answer that no client should get. */
   wrong(sentence: string): void;
-  /** True while plugins misbehave, so that a pod's start and end may be refused. */
+  /** True if plugins misbehave, so that pods may fail to start and to stop. */
   readonly wildNetwork: boolean;
-  /** Calls by name that were answered, for the summary. */
+  /** Number of answered calls by name, for the summary. */
   readonly answered: Map<string, number>;
 }
 
-/** A door that the load's clients pass before each call. */
+/** A gate that the load's clients pass before each call. */
 export class Gate {
   #open: PromiseWithResolvers<boolean> | undefined;
   #ended = false;
@@ -64,18 +64,18 @@ const { NamespaceMode } = runtime.v1;
 
 type Outcome<Value> =
   | { readonly kind: "answered"; readonly value: Value }
-  /** Nobody knows whether it was done. */
+  /** Unknown whether it was done. */
   | { readonly kind: "unknown" }
   | { readonly kind: "refused"; readonly code: number; readonly words: string };
 
-/** The connection broke, the deadline expired: says nothing of the object. */
+/** The connection broke or the deadline expired, which says nothing about the object's state. */
 const unanswered: ReadonlySet<number> = new Set([status.UNAVAILABLE, status.CANCELLED, status.DEADLINE_EXCEEDED]);
 const containersPerPod = 3;
 const callDeadlineMs = 20_000;
 
-/** One client with one pod at a time; ends when the gate does. */
+/** One client with one pod at a time; ends when the gate ends. */
 export async function workAtPods(around: Surroundings, random: Random, label: string): Promise<void> {
-  let pod: ToldPod | undefined;
+  let pod: KnownPod | undefined;
   for (let number = 0; await around.gate.pass(); ) {
     if (pod === undefined) {
       number += 1;
@@ -87,7 +87,7 @@ export async function workAtPods(around: Surroundings, random: Random, label: st
   }
 }
 
-function newPod(around: Surroundings, name: string, random: Random): ToldPod {
+function newPod(around: Surroundings, name: string, random: Random): KnownPod {
   const hostPort = random.between(20_000, 60_000);
   const sharesPids = random.chance(30);
   const config = {
@@ -95,7 +95,7 @@ function newPod(around: Surroundings, name: string, random: Random): ToldPod {
     portMappings: [{ containerPort: 80, hostPort }],
     linux: { securityContext: { namespaceOptions: { pid: sharesPids ? NamespaceMode.POD : NamespaceMode.CONTAINER } } },
   };
-  const pod: ToldPod = {
+  const pod: KnownPod = {
     config,
     sharesPids,
     id: "",
@@ -108,8 +108,8 @@ function newPod(around: Surroundings, name: string, random: Random): ToldPod {
   return pod;
 }
 
-/** What to do with the pod next; several things at once now and then. */
-function tasksOf(around: Surroundings, random: Random, pod: ToldPod): Promise<void>[] {
+/** The next tasks for the pod; sometimes several at once. */
+function tasksOf(around: Surroundings, random: Random, pod: KnownPod): Promise<void>[] {
   if (pod.state === "asked") return [runPod(around, random, pod)];
   if (pod.state === "removing") return [removePod(around, pod)];
   if (pod.state === "stopping" || pod.monitorKilled || (pod.state === "ready" && random.chance(6)))
@@ -119,19 +119,19 @@ function tasksOf(around: Surroundings, random: Random, pod: ToldPod): Promise<vo
   if (containers.length < containersPerPod && random.chance(50)) {
     const made = newContainer(random, pod);
     const other = random.pick(containers);
-    return [createContainer(around, made), ...(other === undefined ? [] : [tend(around, random, other)])];
+    return [createContainer(around, made), ...(other === undefined ? [] : [advance(around, random, other)])];
   }
   const first = random.pick(containers);
   const second = random.pick(containers.filter((container) => container !== first));
   if (first === undefined) return [delay(5)];
   return second === undefined || random.chance(50)
-    ? [tend(around, random, first)]
-    : [tend(around, random, first), tend(around, random, second)];
+    ? [advance(around, random, first)]
+    : [advance(around, random, first), advance(around, random, second)];
 }
 
-async function runPod(around: Surroundings, random: Random, pod: ToldPod): Promise<void> {
+async function runPod(around: Surroundings, random: Random, pod: KnownPod): Promise<void> {
   const { ledger } = around;
-  // Now and then a client without patience: its pod is the retry's.
+  // Sometimes a client with a short deadline, whose retry must get the pod.
   const limitMs = random.chance(8) ? random.between(5, 120) : callDeadlineMs;
   const outcome = await ask(around, "RunPodSandbox", (client) => client.runPodSandbox({ config: pod.config }, limitMs));
   if (outcome.kind === "unknown") return;
@@ -143,23 +143,24 @@ async function runPod(around: Surroundings, random: Random, pod: ToldPod): Promi
     return;
   }
   if (outcome.code === status.ALREADY_EXISTS) {
-    // Legal when a stopped one of that name is listed; a kubelet removes it.
+    // Allowed if a stopped pod of that name is listed; a kubelet removes it.
     const left = await ask(around, "ListPodSandbox", (client) => client.listPodSandbox({}));
     if (left.kind !== "answered") return;
     const same = left.value.items.find(({ metadata }) => metadata?.name === pod.config.metadata.name);
     if (same === undefined)
-      around.wrong(`RunPodSandbox says AlreadyExists of a pod that is not listed: ${outcome.words}`);
+      around.wrong(`RunPodSandbox answers AlreadyExists for a pod that is not listed: ${outcome.words}`);
     pod.id = same?.id ?? "";
     if (same === undefined) ledger.pods.delete(pod);
     else pod.state = "removing";
     return;
   }
   if (!around.wildNetwork) around.wrong(`RunPodSandbox of ${pod.config.metadata.name}: ${outcome.words}`);
-  // Refused, but perhaps listed until it is taken down whole: the next pod has another name, this one is looked for.
+  // The pod may be listed until its cleanup is complete. The next pod gets another name, so remove this one by its
+  // name.
   await removeByName(around, pod);
 }
 
-async function removeByName(around: Surroundings, pod: ToldPod): Promise<void> {
+async function removeByName(around: Surroundings, pod: KnownPod): Promise<void> {
   const left = await ask(around, "ListPodSandbox", (client) => client.listPodSandbox({}));
   if (left.kind !== "answered") return;
   const same = left.value.items.find(({ metadata }) => metadata?.name === pod.config.metadata.name);
@@ -170,14 +171,14 @@ async function removeByName(around: Surroundings, pod: ToldPod): Promise<void> {
   }
 }
 
-async function stopPod(around: Surroundings, pod: ToldPod): Promise<void> {
+async function stopPod(around: Surroundings, pod: KnownPod): Promise<void> {
   pod.state = "stopping";
   const outcome = await ask(around, "StopPodSandbox", (client) => client.stopPodSandbox({ podSandboxId: pod.id }));
   if (outcome.kind === "answered") pod.state = "stopped";
   if (outcome.kind === "refused" && !around.wildNetwork) around.wrong(`StopPodSandbox of ${pod.id}: ${outcome.words}`);
 }
 
-async function removePod(around: Surroundings, pod: ToldPod): Promise<void> {
+async function removePod(around: Surroundings, pod: KnownPod): Promise<void> {
   pod.state = "removing";
   const outcome = await ask(around, "RemovePodSandbox", (client) => client.removePodSandbox({ podSandboxId: pod.id }));
   if (outcome.kind === "answered") around.ledger.pods.delete(pod);
@@ -187,10 +188,10 @@ async function removePod(around: Surroundings, pod: ToldPod): Promise<void> {
 
 let containerNumber = 0;
 
-function newContainer(random: Random, pod: ToldPod): ToldContainer {
+function newContainer(random: Random, pod: KnownPod): KnownContainer {
   containerNumber += 1;
   const code = random.between(1, 100);
-  // The first process of a PID namespace hears no SIGTERM that it does not ask for.
+  // PID 1 of a PID namespace ignores SIGTERM unless it has a handler.
   const ends = pod.sharesPids ? [137, 143] : [137];
   const kinds: readonly ContainerKind[] = [
     { command: "exec sleep 100000", exitCodes: ends, brief: false },
@@ -198,12 +199,12 @@ function newContainer(random: Random, pod: ToldPod): ToldContainer {
     { command: `sleep 0.${random.between(1, 9)}; exit ${code}`, exitCodes: [code, ...ends], brief: true },
   ];
   const kind = random.pick(kinds) ?? { command: "exit 1", exitCodes: [1], brief: true };
-  const container: ToldContainer = { pod, name: `c${containerNumber}`, kind, id: "", state: "asked", exit: undefined };
+  const container: KnownContainer = { pod, name: `c${containerNumber}`, kind, id: "", state: "asked", exit: undefined };
   pod.containers.add(container);
   return container;
 }
 
-async function createContainer(around: Surroundings, container: ToldContainer): Promise<void> {
+async function createContainer(around: Surroundings, container: KnownContainer): Promise<void> {
   const { pod, name, kind } = container;
   const config = {
     metadata: { name, attempt: 0 },
@@ -222,22 +223,22 @@ async function createContainer(around: Surroundings, container: ToldContainer): 
   if (outcome.kind === "refused") refused(around, container, "CreateContainer", outcome.words);
 }
 
-/** One step in a container's life, or a look at it. */
-async function tend(around: Surroundings, random: Random, container: ToldContainer): Promise<void> {
+/** Takes the container one step through its life, or checks its status. */
+async function advance(around: Surroundings, random: Random, container: KnownContainer): Promise<void> {
   switch (container.state) {
     case "asked":
       return await createContainer(around, container);
     case "created":
       return await startContainer(around, container);
     case "starting":
-      return await lookAgain(around, container);
+      return await recheck(around, container);
     case "running": {
       const fate = random.between(0, 99);
       if (fate < 45 && !container.kind.brief) return await exec(around, random, container);
-      if (fate < 65) return await look(around, container);
+      if (fate < 65) return await check(around, container);
       if (fate < 80) return await stopContainer(around, random, container);
       if (fate < 90) {
-        // An exec in a container that is being stopped may say anything, but it may not be lost.
+        // An exec in a container that is being stopped may return anything, but its process must not leak.
         await Promise.all([
           stopContainer(around, random, container),
           ask(around, "ExecSync", (client) =>
@@ -251,21 +252,21 @@ async function tend(around: Surroundings, random: Random, container: ToldContain
     case "stopping":
       return await stopContainer(around, random, container);
     case "stopped":
-      return random.chance(40) ? await look(around, container) : await removeContainer(around, container);
+      return random.chance(40) ? await check(around, container) : await removeContainer(around, container);
     case "removing":
       return await removeContainer(around, container);
   }
 }
 
-async function startContainer(around: Surroundings, container: ToldContainer): Promise<void> {
+async function startContainer(around: Surroundings, container: KnownContainer): Promise<void> {
   container.state = "starting";
   const outcome = await ask(around, "StartContainer", (client) => client.startContainer({ containerId: container.id }));
   if (outcome.kind === "answered") container.state = "running";
   if (outcome.kind === "refused") refused(around, container, "StartContainer", outcome.words);
 }
 
-/** After a start without an answer: a client asks what became of it. */
-async function lookAgain(around: Surroundings, container: ToldContainer): Promise<void> {
+/** Asks for the outcome of a start that was not answered. */
+async function recheck(around: Surroundings, container: KnownContainer): Promise<void> {
   const outcome = await ask(around, "ContainerStatus", (client) =>
     client.containerStatus({ containerId: container.id }),
   );
@@ -276,7 +277,7 @@ async function lookAgain(around: Surroundings, container: ToldContainer): Promis
   else container.state = state === CONTAINER_RUNNING ? "running" : "stopped";
 }
 
-async function look(around: Surroundings, container: ToldContainer): Promise<void> {
+async function check(around: Surroundings, container: KnownContainer): Promise<void> {
   const outcome = await ask(around, "ContainerStatus", (client) =>
     client.containerStatus({ containerId: container.id }),
   );
@@ -286,7 +287,7 @@ async function look(around: Surroundings, container: ToldContainer): Promise<voi
   for (const sentence of brokenExit(container, exitOf(outcome.value.status), label)) around.wrong(sentence);
 }
 
-async function exec(around: Surroundings, random: Random, container: ToldContainer): Promise<void> {
+async function exec(around: Surroundings, random: Random, container: KnownContainer): Promise<void> {
   const code = random.between(0, 100);
   const cmd = random.chance(80) ? ["sh", "-c", `echo told; exit ${code}`] : ["sleep", execMark];
   const isLong = cmd[0] === "sleep";
@@ -297,10 +298,10 @@ async function exec(around: Surroundings, random: Random, container: ToldContain
   if (outcome.kind === "refused") return refused(around, container, "ExecSync", outcome.words);
   const { exitCode, stdout } = outcome.value;
   if (exitCode !== code || Buffer.from(stdout).toString() !== "told\n")
-    around.wrong(`ExecSync in ${container.id} says ${exitCode} "${Buffer.from(stdout)}" instead of ${code} "told"`);
+    around.wrong(`ExecSync in ${container.id} returned ${exitCode} "${Buffer.from(stdout)}" instead of ${code} "told"`);
 }
 
-async function stopContainer(around: Surroundings, random: Random, container: ToldContainer): Promise<void> {
+async function stopContainer(around: Surroundings, random: Random, container: KnownContainer): Promise<void> {
   container.state = "stopping";
   const timeout = container.kind.exitCodes.includes(7) ? random.between(0, 5) : random.between(0, 1);
   const outcome = await ask(around, "StopContainer", (client) =>
@@ -308,12 +309,12 @@ async function stopContainer(around: Surroundings, random: Random, container: To
   );
   if (outcome.kind === "answered") {
     container.state = "stopped";
-    await look(around, container);
+    await check(around, container);
   }
   if (outcome.kind === "refused") refused(around, container, "StopContainer", outcome.words);
 }
 
-async function removeContainer(around: Surroundings, container: ToldContainer): Promise<void> {
+async function removeContainer(around: Surroundings, container: KnownContainer): Promise<void> {
   container.state = "removing";
   const outcome = await ask(around, "RemoveContainer", (client) =>
     client.removeContainer({ containerId: container.id }),
@@ -322,8 +323,8 @@ async function removeContainer(around: Surroundings, container: ToldContainer): 
   if (outcome.kind === "refused") refused(around, container, "RemoveContainer", outcome.words);
 }
 
-/** Only a pod whose monitor was killed, or that is being ended, may refuse its clients. */
-function refused(around: Surroundings, container: ToldContainer, call: string, words: string): void {
+/** Calls may fail only for a pod whose monitor was killed, or that is being stopped. */
+function refused(around: Surroundings, container: KnownContainer, call: string, words: string): void {
   const { pod, name, id, state } = container;
   if (pod.monitorKilled || pod.state !== "ready") return;
   around.wrong(`${call} of container ${name} ${id} (${state}) in pod ${pod.id}: ${words}`);
@@ -342,13 +343,13 @@ async function ask<Value>(
     const code = error instanceof Error && "code" in error ? Number(error.code) : status.UNKNOWN;
     const words = error instanceof Error ? error.message : String(error);
     if (!unanswered.has(code)) return { kind: "refused", code, words };
-    // A call to a daemon that is not there comes back at once.
+    // While the daemon is down, calls fail immediately.
     await delay(10);
     return { kind: "unknown" };
   }
 }
 
-/** A client that pulls and removes images, each in its turn. */
+/** A client that alternately pulls and removes images. */
 export async function workAtImages(around: Surroundings, random: Random, references: readonly string[]): Promise<void> {
   while (await around.gate.pass()) {
     const reference = random.pick(references) ?? "";

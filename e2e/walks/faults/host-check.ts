@@ -1,12 +1,12 @@
-// Whether the host agrees with what the daemon answers, for each ready pod and each running container.
+// Checks that the host agrees with the daemon's answers, for each ready pod and each running container.
 
 import { addressInside, type HostView } from "../../fixtures/host-view.ts";
 import { type Answers, CONTAINER_RUNNING } from "./ledger.ts";
 
-/** Part of the command line of every exec'd process of the clients; none outlives its call. */
+/** In the command line of every process that the clients exec; none may outlive its call. */
 export const execMark = "4242";
 
-/** One sentence for each disagreement. `daemonPid`: helpers of the running daemon are its own business. */
+/** One sentence for each disagreement. `daemonPid`: helper processes of the running daemon are allowed. */
 export async function disagreements(
   directory: string,
   answers: Answers,
@@ -23,7 +23,7 @@ export async function disagreements(
       return monitors.length === 1 ? [] : [`pod ${id} is ready with ${monitors.length} monitors`];
     }),
     ...containers(answers, host),
-    ...belongsToNobody(new Set(ready), answers, host, daemonPid),
+    ...orphaned(new Set(ready), answers, host, daemonPid),
   ];
 }
 
@@ -31,10 +31,10 @@ function networkOf(pod: string, ip: string, inside: string | undefined, host: Ho
   const leases = [...host.leases].filter(([, owner]) => owner === pod).map(([address]) => address);
   const rules = host.rules.filter((rule) => rule.pod === pod);
   const wrong: string[] = [];
-  if (ip === "") wrong.push("says no address");
+  if (ip === "") wrong.push("reports no address");
   if (inside === undefined) wrong.push("has no eth0 in its network namespace");
-  else if (inside !== ip) wrong.push(`says ${ip} and has ${inside === "" ? "no address" : inside} on its eth0`);
-  if (leases.join(" ") !== ip) wrong.push(`says ${ip} and holds the leases [${leases.join(" ")}]`);
+  else if (inside !== ip) wrong.push(`reports ${ip} and has ${inside === "" ? "no address" : inside} on its eth0`);
+  if (leases.join(" ") !== ip) wrong.push(`reports ${ip} and holds the leases [${leases.join(" ")}]`);
   if (!rules.some(({ line }) => line.startsWith("-A POSTROUTING"))) wrong.push("has no masquerade rule");
   if (!rules.some(({ line }) => line.startsWith("-A CNI-DN-")))
     wrong.push(`has no rule for its host port, only [${rules.map(({ line }) => line).join("; ")}]`);
@@ -44,7 +44,7 @@ function networkOf(pod: string, ip: string, inside: string | undefined, host: Ho
 function doubleAddresses(answers: Answers, ready: readonly string[]): string[] {
   const holders = Map.groupBy(ready, (id) => answers.pods.get(id)?.ip ?? "");
   return [...holders].flatMap(([ip, ids]) =>
-    ids.length > 1 && ip !== "" ? [`address ${ip} is that of ${ids.length} ready pods: ${ids.join(", ")}`] : [],
+    ids.length > 1 && ip !== "" ? [`address ${ip} is used by ${ids.length} ready pods: ${ids.join(", ")}`] : [],
   );
 }
 
@@ -58,31 +58,31 @@ function containers(answers: Answers, host: HostView): string[] {
       const left = own.filter(({ command }) => command.includes(execMark));
       return left.length === 0
         ? wrong
-        : [...wrong, `container ${name} ${id} has processes of ended execs: ${commands}`];
+        : [...wrong, `container ${name} ${id} has processes of finished execs: ${commands}`];
     }
     return own.length === 0 ? [] : [`container ${name} ${id} in state ${state} has processes: ${commands}`];
   });
 }
 
-function belongsToNobody(ready: ReadonlySet<string>, answers: Answers, host: HostView, daemonPid: number): string[] {
+function orphaned(ready: ReadonlySet<string>, answers: Answers, host: HostView, daemonPid: number): string[] {
   const { pods, containers } = answers;
-  const strangers: string[] = [];
-  for (const [id, pids] of host.monitors) if (!ready.has(id)) strangers.push(`monitor ${pids.join(" ")} of pod ${id}`);
-  for (const { pod, line } of host.mounts) if (!ready.has(pod)) strangers.push(`mount ${line}`);
+  const orphans: string[] = [];
+  for (const [id, pids] of host.monitors) if (!ready.has(id)) orphans.push(`monitor ${pids.join(" ")} of pod ${id}`);
+  for (const { pod, line } of host.mounts) if (!ready.has(pod)) orphans.push(`mount ${line}`);
   for (const { pod, container, processes } of host.cgroups) {
     if (!ready.has(pod) || (container !== undefined && !containers.has(container)))
-      strangers.push(`cgroup ${pod}/${container ?? ""} with ${processes.length} processes`);
+      orphans.push(`cgroup ${pod}/${container ?? ""} with ${processes.length} processes`);
   }
-  for (const [address, pod] of host.leases) if (!ready.has(pod)) strangers.push(`lease of ${address} for ${pod}`);
-  for (const { pod, line } of host.rules) if (!ready.has(pod)) strangers.push(`rule ${line} (pod ${pod || "unknown"})`);
+  for (const [address, pod] of host.leases) if (!ready.has(pod)) orphans.push(`lease of ${address} for ${pod}`);
+  for (const { pod, line } of host.rules) if (!ready.has(pod)) orphans.push(`rule ${line} (pod ${pod || "unknown"})`);
   if (host.ports.length !== ready.size)
-    strangers.push(`${host.ports.length} ports on the bridge for ${ready.size} ready pods`);
+    orphans.push(`${host.ports.length} ports on the bridge for ${ready.size} ready pods`);
   for (const { pid, parent, line } of host.helpers) {
     if (parent !== daemonPid && !host.helpers.some((other) => other.pid === parent))
-      strangers.push(`process ${pid} (parent ${parent}): ${line}`);
+      orphans.push(`process ${pid} (parent ${parent}): ${line}`);
   }
-  for (const id of host.podDirectories) if (!pods.has(id)) strangers.push(`directory of pod ${id}`);
-  for (const id of host.layers) if (!containers.has(id)) strangers.push(`writable layer of container ${id}`);
-  for (const name of host.staging) strangers.push(`staging directory ${name}`);
-  return strangers.map((stranger) => `belongs to nobody: ${stranger}`);
+  for (const id of host.podDirectories) if (!pods.has(id)) orphans.push(`directory of pod ${id}`);
+  for (const id of host.layers) if (!containers.has(id)) orphans.push(`writable layer of container ${id}`);
+  for (const name of host.staging) orphans.push(`staging directory ${name}`);
+  return orphans.map((orphan) => `orphaned: ${orphan}`);
 }

@@ -1,5 +1,5 @@
-// Kills of the daemon and of monitors at random moments under load; after each start, clients' words, the daemon's
-// answers and the host are held against each other.
+// Kills of the daemon and of monitors at random moments under load; after each start, the clients' ledger, the daemon's
+// answers and the host are compared.
 
 import { watch } from "node:fs";
 import { copyFile, mkdir, readdir, readFile } from "node:fs/promises";
@@ -31,21 +31,21 @@ export interface KillRun {
 /** Clients with a pod each. */
 const podClients = 6;
 const images = 4;
-/** Answers between two kills, and the time that they may take. */
+/** Maximum number of answers between two kills, and the longest time to wait for them. */
 const longestLoad = 60;
 const longestLoadMs = 4_000;
-/** What background cleaning may take after a start, on a machine that others load. */
+/** How long background cleanup may take after a start, on a busy machine. */
 const settleMs = 20_000;
-/** "It serves first and cleans in the background." */
+/** The daemon must serve first and clean up in the background. */
 const startLimitMs = 10_000;
-/** A run that goes so wrong tells nothing new. */
+/** A run ends after this many failures. */
 const wrongLimit = 25;
 
 export async function killRun(run: KillRun): Promise<readonly string[]> {
   await using undo = new AsyncDisposableStack();
   const { node, plugins } = run.wildNetwork ? await startWildNode() : { node: await startNode(), plugins: undefined };
   undo.defer(() => node.close());
-  // Closing must not meet a plugin that hangs.
+  // Closing the node must not run into a hanging plugin.
   undo.defer(async () => await plugins?.be("calm"));
   const registry = await startWrongRegistry();
   undo.defer(() => registry.stop());
@@ -57,12 +57,12 @@ export async function killRun(run: KillRun): Promise<readonly string[]> {
     references.push(`${registry.address}/load/image:${index}`);
   }
   await mkdir(placesOf(node.directory).pods, { recursive: true });
-  const party = new Party(run, node, plugins);
-  undo.defer(() => party.leave());
-  return await party.go(references);
+  const killer = new Killer(run, node, plugins);
+  undo.defer(() => killer.leave());
+  return await killer.go(references);
 }
 
-class Party {
+class Killer {
   readonly #run: KillRun;
   readonly #node: TestNode;
   readonly #plugins: WildPlugins | undefined;
@@ -80,7 +80,7 @@ class Party {
   #monitorKills = 0;
   #round = 0;
   #longestStart = 0;
-  /** Milliseconds; kills within the start are spread over as much. */
+  /** Milliseconds; kills during a start are spread over this time. */
   #lastStart = 700;
   #longestSettling = 0;
 
@@ -108,7 +108,7 @@ class Party {
       image: this.#node.image,
       podConfig: this.#node.podConfig,
       gate: this.#gate,
-      wrong: (sentence) => this.#tell(sentence),
+      wrong: (sentence) => this.#report(sentence),
       wildNetwork: this.#run.wildNetwork,
       answered: this.#answered,
     };
@@ -131,7 +131,7 @@ class Party {
       await this.#compare();
       if (this.#round % 20 === 0) say(this.#progress());
     }
-    if (signal.aborted) this.#tell(String(signal.reason));
+    if (signal.aborted) this.#report(String(signal.reason));
     this.#gate.end();
     await Promise.all(working);
     say(this.#progress());
@@ -147,16 +147,16 @@ class Party {
     return due && this.#wrong.length < wrongLimit && !signal.aborted;
   }
 
-  /** Lets the clients work until they got so many answers, so that a slow machine sees as much as a quick one. */
+  /** Lets the clients work until they got this many answers, so that slow and fast machines test the same amount. */
   async #load(answers: number): Promise<void> {
     const count = () => [...this.#answered.values()].reduce((sum, number) => sum + number, 0);
     const [wanted, end] = [count() + answers, performance.now() + longestLoadMs];
     while (count() < wanted && performance.now() < end) await delay(5);
-    // Anywhere within a call, not only at its end.
+    // Kill at any point within a call, not only at its end.
     await delay(this.#random.between(0, 60));
   }
 
-  /** Monitors before the daemon, after it, or not at all. */
+  /** Kills the daemon, and monitors before it, after it or not at all. */
   async #strike(): Promise<void> {
     const due = this.#monitorKills < this.#run.monitorKills;
     const victims = due ? this.#random.between(0, 2) : 0;
@@ -170,7 +170,7 @@ class Party {
 
   async #killMonitor(): Promise<void> {
     const { monitors } = await viewHost(this.#node, this.#bridge, this.#everSeen);
-    // One whose pod no client knows yet goes like those of pods that are ready.
+    // This includes monitors whose pod no client knows yet.
     const [pod, pids] = this.#random.pick([...monitors]) ?? [];
     if (pod === undefined || pids === undefined) return;
     for (const told of this.#ledger.pods) if (told.id === pod || told.id === "") told.monitorKilled = true;
@@ -181,13 +181,13 @@ class Party {
         process.kill(pid, "SIGKILL");
         this.#monitorKills += 1;
       } catch (error) {
-        // A stop that is under way may have ended it this moment.
+        // A stop in progress may just have ended it.
         if (!(error instanceof Error && "code" in error && error.code === "ESRCH")) throw error;
       }
     }
   }
 
-  /** Often the daemon is killed again while it starts. */
+  /** Starts the daemon, often after killing it during one or more starts. */
   async #restart(): Promise<void> {
     while (this.#random.chance(50)) {
       this.#node.daemon.launch();
@@ -202,7 +202,9 @@ class Party {
       this.#lastStart = performance.now() - begin;
       this.#longestStart = Math.max(this.#longestStart, this.#lastStart);
     } catch (error) {
-      this.#tell(`the daemon does not serve: ${error instanceof Error ? error.message.slice(0, 1500) : String(error)}`);
+      this.#report(
+        `the daemon does not start: ${error instanceof Error ? error.message.slice(0, 1500) : String(error)}`,
+      );
       await this.#plugins?.be("calm");
       await this.#node.daemon.start(120_000);
     }
@@ -210,7 +212,7 @@ class Party {
     this.#client = connectCri(this.#node.daemon.socket);
   }
 
-  /** What was promised holds at once; what the host has may be cleaned for a while. */
+  /** Acknowledged state must be correct immediately; the cleanup of the host may take a while. */
   async #compare(): Promise<void> {
     await this.#plugins?.be("calm");
     const { directory, daemon } = this.#node;
@@ -224,19 +226,19 @@ class Party {
       const host = await viewHost(this.#node, this.#bridge, this.#everSeen);
       const again = brokenPromises(this.#ledger, answers);
       const stale = await disagreements(directory, answers, host, daemon.pid);
-      // A pod of a killed monitor may be ready for a moment; nothing that was acknowledged may be missing for one.
+      // A pod whose monitor was killed may still be ready for a moment; acknowledged objects must never be missing.
       wrong = [...again, ...leftovers(this.#ledger, answers), ...stale];
     } while (wrong.length > 0 && performance.now() - begin < settleMs);
     this.#longestSettling = Math.max(this.#longestSettling, performance.now() - begin);
-    for (const sentence of new Set([...first, ...wrong])) this.#tell(sentence);
+    for (const sentence of new Set([...first, ...wrong])) this.#report(sentence);
     if (wrong.length > 0) await this.#startOver();
   }
 
-  /** Found once, a disagreement is not to be found again in each later round. */
+  /** Removes all pods, so that later rounds do not report the same disagreement again. */
   async #startOver(): Promise<void> {
     const { items } = await this.#client.listPodSandbox({});
     await Promise.all(
-      items.map(({ id }) => this.#client.removePodSandbox({ podSandboxId: id ?? "" }).catch(() => "told already")),
+      items.map(({ id }) => this.#client.removePodSandbox({ podSandboxId: id ?? "" }).catch(() => "already reported")),
     );
     for (const pod of this.#ledger.pods) {
       pod.containers.clear();
@@ -255,7 +257,7 @@ class Party {
           await this.#client.stopPodSandbox({ podSandboxId });
           await this.#client.removePodSandbox({ podSandboxId });
         } catch (error) {
-          this.#tell(`at the end, pod ${podSandboxId} cannot be stopped and removed: ${String(error)}`);
+          this.#report(`at the end, pod ${podSandboxId} cannot be stopped and removed: ${String(error)}`);
         }
       }),
     );
@@ -263,10 +265,13 @@ class Party {
     await this.#compare();
     await this.#awaitNetworks();
     await this.#node.daemon.stop();
-    for (const left of await this.#node.leftovers()) this.#tell(`left at the end: ${left}`);
+    for (const left of await this.#node.leftovers()) this.#report(`left at the end: ${left}`);
   }
 
-  /** A DEL that failed when its work was done leaves only what the daemon keeps for the retry, and none of `compare` sees. */
+  /**
+   * A DEL that failed after its work was done leaves only the lease that the daemon keeps for the retry, unseen by
+   * `compare`.
+   */
   async #awaitNetworks(): Promise<void> {
     const { networkLeases } = placesOf(this.#node.directory);
     const begin = performance.now();
@@ -275,7 +280,7 @@ class Party {
       await delay(100);
       owed = await readdir(networkLeases);
     }
-    for (const name of owed) this.#tell(`at the end, the network lease ${name} is still owed`);
+    for (const name of owed) this.#report(`at the end, the network lease ${name} still awaits its DEL`);
   }
 
   async #keepLog(): Promise<void> {
@@ -284,7 +289,7 @@ class Party {
     this.#run.say(`      the daemon's log is kept as ${kept}`);
   }
 
-  #tell(sentence: string): void {
+  #report(sentence: string): void {
     const line = `seed ${this.#run.seed}, round ${this.#round}, kill ${this.#kills}: ${sentence}`;
     this.#wrong.push(line);
     this.#run.say(`not ok      ${line}`);
@@ -293,10 +298,10 @@ class Party {
   #progress(): string {
     const [kills, inStart, monitors] = [this.#kills, this.#killsInStart, this.#monitorKills];
     const times = `longest start ${Math.round(this.#longestStart)} ms, longest settling ${Math.round(this.#longestSettling)} ms`;
-    return `      round ${this.#round}: ${kills} kills of the daemon (${inStart} while it started), ${monitors} of monitors; ${times}; ${this.#wrong.length} wrong`;
+    return `      round ${this.#round}: ${kills} kills of the daemon (${inStart} during its start), ${monitors} of monitors; ${times}; ${this.#wrong.length} failures`;
   }
 
-  /** Counts the clients that wait at the gate. */
+  /** Counts the clients waiting at the gate. */
   #countIdle(_: Surroundings) {
     let waiting = 0;
     let changed = Promise.withResolvers<void>();

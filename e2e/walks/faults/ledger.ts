@@ -1,7 +1,7 @@
-// What clients were told, and whether the daemon's answers still say so.
+// The ledger of what the daemon acknowledged to clients, and a check that its answers still agree.
 //
 // A call that ended without an answer (the daemon was killed, the deadline expired) leaves its object between two
-// states; both are allowed until a client asks again.
+// states; both are allowed until a client retries.
 
 import { status } from "@grpc/grpc-js";
 import { runtime } from "../../../cri/api/generated/messages.js";
@@ -11,39 +11,39 @@ import type { PodConfig } from "../../fixtures/node.ts";
 export const { SANDBOX_READY } = runtime.v1.PodSandboxState;
 export const { CONTAINER_CREATED, CONTAINER_RUNNING, CONTAINER_EXITED } = runtime.v1.ContainerState;
 
-/** `asked`: RunPodSandbox without an answer yet. `stopping` and `removing`: asked for, not acknowledged. */
+/** `asked`: RunPodSandbox not answered yet. `stopping` and `removing`: requested, not acknowledged. */
 export type PodState = "asked" | "ready" | "stopping" | "stopped" | "removing";
 
-export interface ToldPod {
+export interface KnownPod {
   readonly config: PodConfig & { portMappings: { containerPort: number; hostPort: number }[] };
-  /** Its containers share one PID namespace, whose init is the monitor's. */
+  /** Its containers share one PID namespace, whose init the monitor starts. */
   readonly sharesPids: boolean;
-  /** Empty until a client was told. */
+  /** Empty until it is answered to a client. */
   id: string;
   state: PodState;
-  /** As the first status said; empty until then. */
+  /** From the first status; empty until then. */
   ip: string;
   monitorKilled: boolean;
-  readonly containers: Set<ToldContainer>;
+  readonly containers: Set<KnownContainer>;
 }
 
 export type ContainerState = "asked" | "created" | "starting" | "running" | "stopping" | "stopped" | "removing";
 
-export interface ToldContainer {
-  readonly pod: ToldPod;
+export interface KnownContainer {
+  readonly pod: KnownPod;
   readonly name: string;
   readonly kind: ContainerKind;
   id: string;
   state: ContainerState;
-  /** How it ended, once a client was told. */
+  /** Its exit, once reported to a client. */
   exit: Exit | undefined;
 }
 
-/** `command` are shell lines; `exitCodes` are those that it may end with while nobody kills its monitor. */
+/** `command` is a shell script; `exitCodes` are the allowed exit codes if its monitor is not killed. */
 export interface ContainerKind {
   readonly command: string;
   readonly exitCodes: readonly number[];
-  /** Ends by itself. */
+  /** Exits by itself. */
   readonly brief: boolean;
 }
 
@@ -54,8 +54,11 @@ export interface Exit {
 }
 
 export interface Ledger {
-  readonly pods: Set<ToldPod>;
-  /** By reference: true when a pull was acknowledged, false when a removal was; absent between the two. */
+  readonly pods: Set<KnownPod>;
+  /**
+   * By reference: true after an acknowledged pull, false after an acknowledged removal; absent while a call is
+   * pending.
+   */
   readonly images: Map<string, boolean>;
 }
 
@@ -72,7 +75,7 @@ export interface AnsweredContainer {
   readonly exit: Exit | undefined;
 }
 
-/** Everything the daemon says, by the calls that the kubelet makes; asked again when something listed goes meanwhile. */
+/** The daemon's complete state, read with the kubelet's calls; retried if a listed object is removed in between. */
 export async function askAll(client: CriClient): Promise<Answers> {
   for (let tries = 1; ; tries += 1) {
     try {
@@ -129,25 +132,31 @@ export function exitOf(status: runtime.v1.IContainerStatus | null | undefined): 
   };
 }
 
-/** One sentence for each thing that is not as a client was told. Notes the ends that the answers tell. */
+/** One sentence for each contradiction to what clients were told. Records the exits in the answers. */
 export function brokenPromises(ledger: Ledger, answers: Answers): string[] {
   const known = new Set<string>();
   const broken = [...ledger.pods].flatMap((pod) => brokenOfPod(pod, answers, known));
-  const strangers = strangersAmong(answers, known, (pod) => pod.ready);
+  const unknown = unknownAmong(answers, known, (pod) => pod.ready);
   const images = [...ledger.images]
     .filter(([reference, pulled]) => answers.images.has(reference) !== pulled)
-    .map(([reference, pulled]) => `image ${reference} was ${pulled ? "pulled and is gone" : "removed and is there"}`);
-  return [...broken, ...strangers.map((stranger) => `${stranger} is listed, and no client made it`), ...images];
+    .map(
+      ([reference, pulled]) =>
+        `image ${reference} was ${pulled ? "pulled and is missing" : "removed and still exists"}`,
+    );
+  return [...broken, ...unknown.map((object) => `${object} is listed, but no client created it`), ...images];
 }
 
-/** What is listed, not ready, and no client's: what a refused request left, there for the kubelet to see until it is gone. */
+/**
+ * Listed objects that are not ready and unknown to clients: leftovers of failed requests, listed until they are
+ * cleaned up.
+ */
 export function leftovers(ledger: Ledger, answers: Answers): string[] {
   const known = new Set<string>();
   for (const pod of ledger.pods) brokenOfPod(pod, answers, known);
-  return strangersAmong(answers, known, (pod) => !pod.ready).map((stranger) => `${stranger} is listed and nobody's`);
+  return unknownAmong(answers, known, (pod) => !pod.ready).map((object) => `${object} is listed and has no owner`);
 }
 
-function strangersAmong(
+function unknownAmong(
   answers: Answers,
   known: ReadonlySet<string>,
   counts: (pod: { readonly ready: boolean }) => boolean,
@@ -163,12 +172,12 @@ function strangersAmong(
   ];
 }
 
-function brokenOfPod(pod: ToldPod, answers: Answers, known: Set<string>): string[] {
+function brokenOfPod(pod: KnownPod, answers: Answers, known: Set<string>): string[] {
   const { name } = pod.config.metadata;
   const ids = pod.id === "" ? [...answers.pods].filter((each) => each[1].name === name).map(([id]) => id) : [pod.id];
   for (const id of ids) known.add(id);
   const label = `pod ${name} ${pod.id}`;
-  if (ids.length > 1) return [`${label} is there ${ids.length} times`];
+  if (ids.length > 1) return [`${label} is listed ${ids.length} times`];
   const [id = ""] = ids;
   const answer = answers.pods.get(id);
   const broken: string[] = [];
@@ -180,12 +189,12 @@ function brokenOfPod(pod: ToldPod, answers: Answers, known: Set<string>): string
   if (pod.state === "ready" && !pod.monitorKilled && !answer.ready) broken.push(`${label} was ready and is not`);
   if (pod.state === "stopped" && answer.ready) broken.push(`${label} was stopped and is ready`);
   if (pod.ip !== "" && answer.ready && answer.ip !== pod.ip)
-    broken.push(`${label} had the address ${pod.ip} and says "${answer.ip}"`);
+    broken.push(`${label} had the address ${pod.ip} and now reports "${answer.ip}"`);
   for (const container of pod.containers) broken.push(...brokenOfContainer(container, id, answers, known));
   return broken;
 }
 
-function brokenOfContainer(container: ToldContainer, podId: string, answers: Answers, known: Set<string>): string[] {
+function brokenOfContainer(container: KnownContainer, podId: string, answers: Answers, known: Set<string>): string[] {
   const { name, pod, state } = container;
   const ids =
     container.id === ""
@@ -193,7 +202,7 @@ function brokenOfContainer(container: ToldContainer, podId: string, answers: Ans
       : [container.id];
   for (const id of ids) known.add(id);
   const label = `container ${name} ${container.id} (${state}) of pod ${podId}`;
-  if (ids.length > 1) return [`${label} is there ${ids.length} times`];
+  if (ids.length > 1) return [`${label} is listed ${ids.length} times`];
   const answer = answers.containers.get(ids[0] ?? "");
   const podGoes = pod.state === "removing";
   if (answer === undefined)
@@ -210,19 +219,21 @@ function brokenOfContainer(container: ToldContainer, podId: string, answers: Ans
   return broken;
 }
 
-/** An end that was told once stays as it was told; an end is one that the container can have had. */
-export function brokenExit(container: ToldContainer, exit: Exit | undefined, label: string): string[] {
+/** An exit must not change once it has been reported, and must be possible for the container. */
+export function brokenExit(container: KnownContainer, exit: Exit | undefined, label: string): string[] {
   const told = container.exit;
   if (told !== undefined) {
     const same = exit !== undefined && exit.exitCode === told.exitCode && exit.finishedAt === told.finishedAt;
-    return same ? [] : [`${label} ended with ${JSON.stringify(told)} and now says ${JSON.stringify(exit ?? "no end")}`];
+    return same
+      ? []
+      : [`${label} exited with ${JSON.stringify(told)} and now reports ${JSON.stringify(exit ?? "no exit")}`];
   }
   if (exit === undefined) return [];
   container.exit = exit;
   const killed = container.pod.monitorKilled ? [255] : [];
-  // A start that no client was told of may have failed.
+  // An unanswered start may have failed.
   const unstarted = container.state === "running" ? [] : [128];
   const possible = [...container.kind.exitCodes, ...killed, ...unstarted];
   if (possible.includes(exit.exitCode)) return [];
-  return [`${label} says it ended with ${JSON.stringify(exit)}; possible are ${possible.join(", ")}`];
+  return [`${label} reports the exit ${JSON.stringify(exit)}; possible exit codes are ${possible.join(", ")}`];
 }

@@ -1,18 +1,19 @@
-// `npm run e2e:faults -- [PART …] [OPTIONS]`: breaks a node on purpose and looks whether anything is lost, doubled or left.
+// `npm run e2e:faults -- [PART …] [OPTIONS]`: injects faults into a node and checks that nothing is lost, duplicated
+// or leaked.
 //
 // Parts, all but `soak` when none is named:
-//   kills   kills of the daemon and of monitors at random moments, under load
+//   kills   kills the daemon and monitors at random moments, under load
 //   wild    the same with CNI plugins that fail or hang at random
-//   steps   each step of RunPodSandbox, CreateContainer, StartContainer and PullImage made to fail and to hang
-//   soak    pods by the thousand, and what the daemon and the host hold after each quarter
+//   steps   makes each step of RunPodSandbox, CreateContainer, StartContainer and PullImage fail and hang
+//   soak    thousands of pods, measuring the daemon and the host after each quarter
 // Options:
-//   --seed NUMBER                      random moments and choices, as an earlier run printed it
-//   --kills NUMBER --monitor-kills NUMBER   of `kills` and of `wild`, each; 300 and 100
-//   --pods NUMBER                      of `soak`; 2,000
-//   --only REGEX                       of `steps`: those whose name matches
-//   --ci                               the short form, 3 minutes: 20 kills and 8 of monitors, and a second for what hangs
-// It runs in a mount namespace of its own (unshare -m): file systems that hang stay here, and cgroup hierarchies that
-// others mount and unmount stay away.
+//   --seed NUMBER                      repeats the random choices of a run that printed this seed
+//   --kills NUMBER --monitor-kills NUMBER   for `kills` and `wild` each; 300 and 100
+//   --pods NUMBER                      for `soak`; 2,000
+//   --only REGEX                       for `steps`: those whose name matches
+//   --ci                               the short form, 3 minutes: 20 kills and 8 of monitors, 1 s for hanging steps
+// It runs in its own mount namespace (unshare -m), so that hanging file systems do not leak out, and cgroup hierarchies
+// that others mount and unmount do not interfere.
 // The last line is "N passed, N failed".
 
 import { parseArgs } from "node:util";
@@ -38,12 +39,12 @@ const kills = Number(options.kills ?? (options.ci === true ? 20 : 300));
 const monitorKills = Number(options["monitor-kills"] ?? (options.ci === true ? 8 : 100));
 const hangMs = options.ci === true ? 1000 : 2500;
 const pods = Number(options.pods ?? 2000);
-/** Ends the parts early, so that what they made is taken down. */
+/** Ends the parts early, so that everything they created is removed. */
 const interrupted = new AbortController();
 for (const signal of ["SIGINT", "SIGTERM"] as const) {
   process.once(signal, () => {
-    say(`      ${signal}: ending`);
-    interrupted.abort(new Error(`ended by ${signal}`));
+    say(`      ${signal}: stopping`);
+    interrupted.abort(new Error(`interrupted by ${signal}`));
   });
 }
 const { step, thrown, conclude } = createSteps(say);
@@ -52,7 +53,7 @@ const parts = positionals.length === 0 ? ["kills", "wild", "steps"] : positional
 say(`seed ${seed}`);
 if (options.ci === true)
   say(
-    `shortened: ${kills} kills instead of 300, ${monitorKills} of monitors instead of 100, a caller's patience of 1 s instead of 2.5, no soak`,
+    `shortened: ${kills} kills instead of 300, ${monitorKills} of monitors instead of 100, a caller's deadline of 1 s instead of 2.5, no soak`,
   );
 for (const part of parts) await runPart(part).catch(thrown);
 process.exitCode = conclude() ? 0 : 1;
@@ -62,10 +63,10 @@ async function runPart(part: string): Promise<void> {
     case "kills":
     case "wild": {
       const wildNetwork = part === "wild";
-      const title = `${kills} kills of the daemon, ${monitorKills} of monitors${wildNetwork ? ", wild plugins" : ""}: nothing lost, doubled or left (seed ${seed})`;
+      const title = `${kills} kills of the daemon, ${monitorKills} of monitors${wildNetwork ? ", wild plugins" : ""}: nothing lost, duplicated or left behind (seed ${seed})`;
       return await step(title, async () => {
         const wrong = await killRun({ seed, kills, monitorKills, wildNetwork, say, signal: interrupted.signal });
-        nothing(wrong.length === 0 ? [] : [`${wrong.length} things were wrong; they are told above`]);
+        nothing(wrong.length === 0 ? [] : [`${wrong.length} failures, reported above`]);
       });
     }
     case "steps":
@@ -82,7 +83,7 @@ async function runPart(part: string): Promise<void> {
 function nothing(wrong: readonly string[]): void {
   if (wrong.length === 0) return;
   const error = new Error(wrong.join("\n      "));
-  // Without the stack, which tells nothing of the daemon.
+  // Without the stack, which says nothing about the daemon.
   error.stack = error.message;
   throw error;
 }

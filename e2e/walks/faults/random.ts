@@ -1,15 +1,15 @@
-// Random choices that a seed repeats: mulberry32, small and good enough to choose moments and actions with.
+// Random choices that a seed reproduces: mulberry32, small and good enough to choose moments and actions.
 
 export interface Random {
-  /** A number from 0 to below 1. */
+  /** A number in [0, 1). */
   next(): number;
-  /** A whole number from `low` to `high`, both included. */
+  /** An integer from `low` to `high`, both inclusive. */
   between(low: number, high: number): number;
-  /** True in `percent` of 100 cases. */
+  /** True with a probability of `percent`. */
   chance(percent: number): boolean;
-  /** One of the items, undefined of none. */
+  /** One of the items; undefined if there are none. */
   pick<Item>(items: readonly Item[]): Item | undefined;
-  /** A stream of its own for somebody who works beside others, so that their order does not matter. */
+  /** A separate stream for a concurrent worker, so that the order of the workers does not matter. */
   fork(): Random;
 }
 

@@ -1,4 +1,4 @@
-// What a step's fault happens on: a node with one pod that nothing happens to, a registry, plugins that obey.
+// The setup for faults in steps: a node with an unaffected bystander pod, a registry, and controllable plugins.
 
 import Long from "long";
 import { type BuiltImage, busyboxLayer, makeImage, makeLayer, makeTar } from "../../../image/testing/build-image.ts";
@@ -11,20 +11,20 @@ export interface Scene extends AsyncDisposable {
   readonly node: TestNode;
   readonly plugins: WildPlugins;
   readonly registry: WrongRegistry;
-  /** Two layers and a config of its own for each number. */
+  /** Adds an image with two unique layers and a unique config for each number. */
   image(number: number): Promise<BuiltImage>;
-  /** What the registry does before it answers well; undefined: nothing. */
+  /** Intercepts requests before the registry answers; undefined: it behaves well. */
   misbehave(how: Interception | undefined): void;
-  /** Disagreements that a case before has reported. */
-  readonly told: Set<string>;
-  /** A container of the pod that nothing happens to. */
+  /** Disagreements that an earlier case has reported. */
+  readonly reported: Set<string>;
+  /** A container of the unaffected pod. */
   readonly bystander: string;
 }
 
-/** The object a hindrance is about. */
+/** The object that a fault applies to. */
 export interface Target {
   readonly scene: Scene;
-  /** Names what the case makes. */
+  /** The name of the objects that the case creates. */
   readonly name: string;
   readonly pod: PodConfig;
   /** Empty before RunPodSandbox. */
@@ -35,15 +35,15 @@ export interface Target {
 
 export interface StepCase {
   readonly operation: "RunPodSandbox" | "CreateContainer" | "StartContainer" | "PullImage";
-  /** As the source has it: the file, and the step's name or call there. */
+  /** The step's name in the source. */
   readonly step: string;
   readonly kind: "fail" | "hang";
-  /** Members of the container's configuration that the case needs; made before the hindrance. */
+  /** Fields of the container configuration that the case needs; prepared before the fault. */
   readonly config?: (target: Target) => Promise<object>;
   readonly hinder: (target: Target) => Promise<Lift>;
-  /** The hindrance meets one attempt: the next goes past it. */
+  /** The fault affects one attempt only: the next one succeeds. */
   readonly meetsOne?: true;
-  /** The hindrance hides the other pods' files too, so that only answers from memory can be asked for. */
+  /** The fault hides the other pods' files too, so that only calls answered from memory can be tested. */
   readonly hidesOthers?: true;
 }
 
@@ -64,9 +64,9 @@ export async function openScene(): Promise<Scene> {
       plugins,
       registry,
       bystander,
-      told: new Set(),
+      reported: new Set(),
       image: async (number) => {
-        // A layer that no earlier case has brought in, so that it has to be fetched.
+        // A layer that no earlier case has pulled, so that it has to be fetched.
         const first = makeLayer(makeTar([{ name: `first-${number}`, content: Buffer.alloc(300_000, number % 251) }]));
         const second = makeLayer(makeTar([{ name: `second-${number}`, content: Buffer.alloc(300_000, number % 241) }]));
         const image = makeImage({ layers: [base, first, second], comment: `case ${number}` });
@@ -84,7 +84,7 @@ export async function openScene(): Promise<Scene> {
   }
 }
 
-/** The other pod's answers while a step fails or hangs: from memory, and (unless hidden) through its monitor. */
+/** Calls to the other pod while a step fails or hangs: from memory, and (unless hidden) through its monitor. */
 export async function bystanderIsWell(scene: Scene, hidden: boolean): Promise<string[]> {
   const { client } = scene.node;
   const wrong: string[] = [];

@@ -1,5 +1,5 @@
-// Pods by the thousand, eight at a time, through their whole life; what the daemon holds and what the host has is
-// measured after each quarter, at rest.
+// Thousands of pods, eight at a time, through their complete life; the resources of the daemon and the host are
+// measured after each quarter, when idle.
 
 import { execFile } from "node:child_process";
 import { readdir, readFile } from "node:fs/promises";
@@ -13,11 +13,11 @@ import { anonymousKilobytes, descriptors } from "../../fixtures/processes.ts";
 
 const atOnce = 8;
 const quarters = 4;
-/** Until sockets are closed, timers have run, and the collector has had its time. */
+/** Enough for sockets to close, timers to fire and the garbage collector to run. */
 const restMs = 3_000;
 /**
- * Flat means that no figure is higher after the last quarter than after the first, by more than this; what is not
- * listed, by nothing. A leak of 8 kB for each pod is 12 MB in three quarters of 2,000.
+ * Flat means that no counter is higher after the last quarter than after the first by more than this; counters that are
+ * not listed may not grow. A leak of 8 kB per pod is 12 MB in three quarters of 2,000.
  */
 const slack: ReadonlyMap<string, number> = new Map([
   ["RssAnon kB", 12_000],
@@ -29,7 +29,7 @@ const slack: ReadonlyMap<string, number> = new Map([
 
 type Counters = ReadonlyMap<string, number>;
 
-/** One sentence for each figure that is not flat. */
+/** One sentence for each counter that is not flat. */
 export async function soak(pods: number, say: (line: string) => void, signal: AbortSignal): Promise<readonly string[]> {
   await using undo = new AsyncDisposableStack();
   const node = await startNode();
@@ -65,7 +65,7 @@ async function wholeLife({ client, podConfig, runContainer }: TestNode, number: 
   const { podSandboxId } = await client.runPodSandbox({ config });
   const containerId = await runContainer(config, podSandboxId, `soak-${number % 64}`, "exec sleep 100000");
   const { exitCode } = await client.execSync({ containerId, cmd: ["true"], timeout: Long.fromNumber(10) });
-  if (exitCode !== 0) throw new Error(`exec in pod ${number} says ${exitCode}`);
+  if (exitCode !== 0) throw new Error(`exec in pod ${number} exited with ${exitCode}`);
   await client.stopContainer({ containerId, timeout: Long.ZERO });
   await client.removeContainer({ containerId });
   await client.stopPodSandbox({ podSandboxId });

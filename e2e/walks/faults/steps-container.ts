@@ -1,5 +1,5 @@
-// CreateContainer and StartContainer, step by step as pod/container-create.ts, pod/container-life.ts and the monitor's
-// native/monitor/setup/container_init.cc take them, with what hinders each.
+// The steps of CreateContainer and StartContainer in pod/container-create.ts, pod/container-life.ts and the monitor's
+// native/monitor/setup/container_init.cc, with the faults for each.
 
 import { execFileSync } from "node:child_process";
 import { existsSync } from "node:fs";
@@ -18,7 +18,7 @@ const logs = ({ pod }: Target) => pod.logDirectory;
 const source = ({ scene, name }: Target) => join(scene.node.directory, `${name}-source`);
 const profile = ({ scene, name }: Target) => join(scene.node.directory, `${name}.json`);
 
-/** The image's one layer. */
+/** The image's only layer. */
 async function layer(target: Target): Promise<string> {
   const directory = join(places(target).image, "layers");
   const [name = ""] = await readdir(directory);
@@ -30,7 +30,7 @@ async function withSource(target: Target): Promise<object> {
   return { mounts: [{ hostPath: join(source(target), "inner"), containerPath: "/data" }] };
 }
 
-/** A profile that no case before has had compiled. */
+/** A profile that no earlier case has had compiled. */
 async function withProfile(target: Target): Promise<object> {
   const rule = { names: ["acct"], action: "SCMP_ACT_ERRNO", errnoRet: 1 + (target.name.length % 100) };
   const text = JSON.stringify({ defaultAction: "SCMP_ACT_ALLOW", syscalls: [rule], comment: target.name });
@@ -40,7 +40,7 @@ async function withProfile(target: Target): Promise<object> {
   };
 }
 
-/** In the place of the file a FIFO that nobody writes to. */
+/** Replaces the file by a FIFO without a writer. */
 async function fifo(path: string): Promise<Lift> {
   const lift = existsSync(path) ? await absent(path) : async () => await rm(path, { force: true });
   execFileSync("mkfifo", [path]);
@@ -82,7 +82,7 @@ export const createSteps: readonly StepCase[] = [
   create("record", "hang", (target) => dead(records(target))),
 ];
 
-/** Its record is no step of it: nobody waits for that. */
+/** Writing the record is not a step: the call does not wait for it. */
 export const startSteps: readonly StepCase[] = [
   start("the monitor's call", "hang", async (target) => stopped(await monitorOf(target))),
   start("bundle: config.json", "fail", (target) => absent(join(bundles(target), target.containerId, "config.json"))),
@@ -112,7 +112,7 @@ async function monitorOf({ scene, podId }: Target): Promise<number> {
   return Number(JSON.parse(info?.info ?? "{}").pid);
 }
 
-/** What joins the cgroup stands still from then on. */
+/** Processes that join the cgroup are frozen from then on. */
 async function frozen(cgroup: string): Promise<Lift> {
   const v1 = join("/sys/fs/cgroup/freezer", cgroup, "freezer.state");
   const [file, freeze, thaw] = existsSync(v1)

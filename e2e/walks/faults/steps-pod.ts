@@ -1,4 +1,4 @@
-// RunPodSandbox, step by step as pod/sandbox-start.ts and cni/network.ts take them, with what hinders each.
+// The steps of RunPodSandbox in pod/sandbox-start.ts and cni/network.ts, with the faults for each.
 
 import { setTimeout as delay } from "node:timers/promises";
 import { absent, catchChild, dead, full, type Lift, readOnlyCgroups, stopped } from "../../fixtures/hindrances.ts";
@@ -11,7 +11,7 @@ const pods = ({ scene }: Target) => placesOf(scene.node.directory).pods;
 const leases = ({ scene }: Target) => placesOf(scene.node.directory).networkLeases;
 const records = ({ scene }: Target) => placesOf(scene.node.directory).records;
 
-/** Hinders what a plugin does for ADD; its DEL works. */
+/** Makes a plugin's ADD fail or hang; its DEL works. */
 function plugin(type: PluginType, kind: "fail" | "hang"): StepCase {
   return {
     operation,
@@ -25,7 +25,7 @@ function plugin(type: PluginType, kind: "fail" | "hang"): StepCase {
   };
 }
 
-/** The monitor that is about to be spawned gets a signal while it starts. */
+/** The next monitor to be spawned gets a signal while it starts. */
 function monitor(signal: "SIGSTOP" | "SIGKILL"): (target: Target) => Promise<Lift> {
   return async (target) => {
     const { caught, giveUp } = await catchChild(
@@ -41,7 +41,7 @@ function monitor(signal: "SIGSTOP" | "SIGKILL"): (target: Target) => Promise<Lif
   };
 }
 
-/** The last of a start's records: the file system goes while the plugins work. */
+/** The last record of a start: the file system fails while the plugins run. */
 function lastRecord(kind: "fail" | "hang"): StepCase {
   return {
     operation,
@@ -76,8 +76,8 @@ export const podSteps: readonly StepCase[] = [
     hinder: (target) => dead(pods(target)),
     hidesOthers: true,
   },
-  { operation, step: "monitor: it dies in its start", kind: "fail", hinder: monitor("SIGKILL") },
-  { operation, step: "monitor: it stops in its start", kind: "hang", hinder: monitor("SIGSTOP") },
+  { operation, step: "monitor: it dies during its start", kind: "fail", hinder: monitor("SIGKILL") },
+  { operation, step: "monitor: it is stopped during its start", kind: "hang", hinder: monitor("SIGSTOP") },
   {
     operation,
     step: "monitor: the pod's cgroup",

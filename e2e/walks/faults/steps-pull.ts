@@ -1,4 +1,4 @@
-// PullImage, step by step as image/store.ts and image/inventory.ts take them, with what hinders each.
+// The steps of PullImage in image/store.ts and image/inventory.ts, with the faults for each.
 
 import { join } from "node:path";
 import type { Interception } from "../../../image/testing/wrong-registry.ts";
@@ -10,14 +10,14 @@ const operation = "PullImage";
 const staging = ({ scene }: Target) => join(placesOf(scene.node.directory).image, "staging");
 const store = ({ scene }: Target) => placesOf(scene.node.directory).image;
 
-/** The number in the name of a case is that of its image. */
+/** The number in a case's name is also its image's number. */
 export function imageNumber(name: string): number {
   return Number(/\d+$/.exec(name)?.[0] ?? 0);
 }
 
 type Part = "token" | "manifest" | "config" | "layer 1" | "layer 2";
 
-/** What the registry does when it is asked for that part. */
+/** Makes the registry misbehave on requests for this part. */
 function registry(part: Part, kind: "fail" | "hang" | "lie"): StepCase {
   const hinder = async ({ scene, name }: Target): Promise<Lift> => {
     const image = await scene.image(imageNumber(name));
@@ -41,13 +41,13 @@ function interception(path: string, kind: "fail" | "hang" | "lie"): Interception
     if (!url.includes(path)) return false;
     if (kind === "fail") response.writeHead(403).end();
     if (kind === "lie") response.writeHead(200, { "content-type": "application/octet-stream" }).end("another thing");
-    // Half an answer, and then silence.
+    // Part of an answer, and then nothing.
     if (kind === "hang") response.writeHead(200, { "content-length": 300_000 }).write("{");
     return true;
   };
 }
 
-/** A registry that wants a token, and a token server that does not give one. */
+/** A registry that requires a token, and a token server that does not issue one. */
 function withToken(scene: Scene, kind: "fail" | "hang" | "lie"): Interception {
   return ({ url }, response) => {
     if (url.startsWith("/token")) {
@@ -60,7 +60,7 @@ function withToken(scene: Scene, kind: "fail" | "hang" | "lie"): Interception {
   };
 }
 
-/** An unpacker gets a signal; the registry holds the layers back until then. */
+/** An unpacker gets a signal; the registry withholds the layers until then. */
 function unpacker(signal: "SIGSTOP" | "SIGKILL"): StepCase {
   return {
     operation,
@@ -84,7 +84,7 @@ function unpacker(signal: "SIGSTOP" | "SIGKILL"): StepCase {
   };
 }
 
-/** The case's image is there to be pulled; `hinder` is about the disk. */
+/** A fault of the disk; the registry behaves well. */
 function disk(step: string, kind: "fail" | "hang", hinder: StepCase["hinder"]): StepCase {
   return {
     operation,
@@ -97,7 +97,7 @@ function disk(step: string, kind: "fail" | "hang", hinder: StepCase["hinder"]): 
   };
 }
 
-/** As ext4 does after an error of its disk; what comes after the last layer's bytes meets it. */
+/** Like ext4 after a disk error; it affects the steps after the last layer's download. */
 const turnsReadOnly: StepCase = {
   operation,
   step: "placing the layer: the store turns read-only",

@@ -1,5 +1,5 @@
-// Each step of RunPodSandbox, CreateContainer, StartContainer and PullImage made to fail and to hang: the call ends
-// with its deadline, other pods are served meanwhile, the retry succeeds, and nothing stays.
+// Makes each step of RunPodSandbox, CreateContainer, StartContainer and PullImage fail and hang: the call must end by
+// its deadline, other pods must be served in the meantime, the retry must succeed, and nothing may be left behind.
 
 import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
@@ -15,23 +15,23 @@ import { podSteps } from "./steps-pod.ts";
 import { imageNumber, pullSteps } from "./steps-pull.ts";
 
 export interface StepRun {
-  /** Of the step's name, "Operation, step: kind". */
+  /** Matches a step's name, "Operation, step: kind". */
   readonly only: RegExp;
   /** Runs one case as a step of the walk. */
   readonly step: (name: string, work: () => Promise<void>) => Promise<void>;
   readonly say: (line: string) => void;
   readonly signal: AbortSignal;
-  /** The caller's deadline where a step hangs. */
+  /** The caller's deadline if a step hangs. */
   readonly hangMs: number;
 }
 
-/** What a step that fails may take. */
+/** The deadline of a call with a failing step. */
 const failMs = 20_000;
 /** The deadline of a retry that cannot succeed. */
 const hastyMs = 500;
-/** How long after its deadline a call may still come back. */
+/** How long after its deadline a call may still return. */
 const graceMs = 1_500;
-/** Until a retry succeeds, and until nothing is left, from when the hindrance is gone. */
+/** After the fault is lifted: the time until a retry succeeds, and until nothing is left behind. */
 const settleMs = 20_000;
 
 interface Row {
@@ -59,7 +59,7 @@ export async function stepRun({ only, step, say, signal, hangMs }: StepRun): Pro
   print(rows, say);
 }
 
-/** Without the stack, which tells nothing of the daemon. */
+/** Without the stack, which says nothing about the daemon. */
 function plainError(message: string): Error {
   const error = new Error(message);
   error.stack = message;
@@ -125,7 +125,9 @@ async function runCase(scene: Scene, each: StepCase, name: string, hangMs: numbe
   return wrong;
 }
 
-/** A kubelet counts on when it sees a pod of that name that is not ready; such a one is what could not be undone yet. */
+/**
+ * Like a kubelet, increments the attempt if a pod of that name is listed as not ready, because its undo is incomplete.
+ */
 async function nextAttempt({ node }: Scene, { name }: Target): Promise<number> {
   const { items } = await node.client.listPodSandbox({});
   const left = items.filter(({ metadata, state }) => metadata?.name === name && state !== SANDBOX_READY);
@@ -143,7 +145,9 @@ const containerConfig = (scene: Scene) => ({
 const portOf = (name: string) => ({ portMappings: [{ containerPort: 80, hostPort: 20_000 + imageNumber(name) }] });
 const imageName = ({ scene, name }: Target) => `${scene.registry.address}/steps/image:case-${imageNumber(name)}`;
 
-/** The call with the step hindered: it ends in time and in words, and another pod does not feel it. */
+/**
+ * Calls with the fault in place: the call must end in time with a clear error, and another pod must not be affected.
+ */
 async function hindered(
   scene: Scene,
   each: StepCase,
@@ -166,11 +170,11 @@ async function hindered(
     wrong.push(...(await bystanderIsWell(scene, each.hidesOthers === true)));
     const { code, words } = await outcome;
     const tookMs = performance.now() - begin;
-    if (code === status.OK) wrong.push("it succeeded all the same: the case hinders nothing");
-    // A kubelet wants that one code for a registry that is away.
-    const isToldPlainly = code !== status.UNKNOWN || words.includes("RegistryUnavailable: ");
-    if (!isToldPlainly || /an unexpected error/.test(words)) wrong.push(`it is refused without a reason: ${words}`);
-    if (tookMs > limitMs + graceMs) wrong.push(`it came back after ${Math.round(tookMs)} ms`);
+    if (code === status.OK) wrong.push("it succeeded: the fault has no effect");
+    // Kubelets expect code Unknown and this text if a registry is unavailable.
+    const isExplained = code !== status.UNKNOWN || words.includes("RegistryUnavailable: ");
+    if (!isExplained || /an unexpected error/.test(words)) wrong.push(`it failed without a reason: ${words}`);
+    if (tookMs > limitMs + graceMs) wrong.push(`it returned only after ${Math.round(tookMs)} ms`);
     if (
       each.kind === "hang" &&
       each.meetsOne !== true &&
@@ -179,15 +183,16 @@ async function hindered(
         () => false,
       ))
     )
-      wrong.push("a retry is granted while the step still hangs");
-    if (each.kind === "fail" && code === status.DEADLINE_EXCEEDED) wrong.push(`what fails was waited for: ${words}`);
+      wrong.push("a retry succeeds while the step still hangs");
+    if (each.kind === "fail" && code === status.DEADLINE_EXCEEDED)
+      wrong.push(`it waited for a step that failed: ${words}`);
   } finally {
     await lift();
   }
   return wrong;
 }
 
-/** The same request again, until it is granted; what it made is there once, and works. */
+/** Retries the request until it succeeds; its result must exist exactly once, and work. */
 async function retried(
   scene: Scene,
   { operation }: StepCase,
@@ -206,7 +211,7 @@ async function retried(
     }
   };
   const id = await until("the retry succeeds", settleMs, again).catch(() => undefined);
-  if (id === undefined) return [`a retry is refused after ${settleMs} ms: ${words}`];
+  if (id === undefined) return [`a retry still fails after ${settleMs} ms: ${words}`];
   const answers = await askAll(client);
   const pods = [...answers.pods.values()].filter(({ name }) => name === target.name);
   const containers = [...answers.containers.values()].filter(({ podId }) => podId === target.podId);
@@ -226,14 +231,14 @@ async function retried(
       const { exitCode } = await client.execSync({ containerId: id, cmd: ["true", execMark] });
       return exitCode === 0 && containers.length === 1
         ? []
-        : [`${containers.length} containers, exec says ${exitCode}`];
+        : [`${containers.length} containers, exec exited with ${exitCode}`];
     }
     case "PullImage":
       return answers.images.has(imageName(target)) ? [] : ["the image is not listed"];
   }
 }
 
-/** As a kubelet does: what is created is started, what has ended is made again under the same name, what runs runs. */
+/** Like a kubelet: starts a created container, recreates an exited one under the same name, keeps a running one. */
 async function startedAgain(
   scene: Scene,
   target: Target,
@@ -255,7 +260,7 @@ async function startedAgain(
   return undefined;
 }
 
-/** Model and host agree; and after the removal of what was made, there is nothing of it. */
+/** Daemon and host must agree; and after the created objects are removed, nothing may be left behind. */
 async function leavesNothing(scene: Scene, each: StepCase, target: Target): Promise<string[]> {
   const { node } = scene;
   const seen = new Set<string>();
@@ -269,7 +274,9 @@ async function leavesNothing(scene: Scene, each: StepCase, target: Target): Prom
       node.daemon.pid,
     );
     // The bystander has no host port.
-    return wrong.filter((sentence) => !sentence.includes("has no rule for its host port") && !scene.told.has(sentence));
+    return wrong.filter(
+      (sentence) => !sentence.includes("has no rule for its host port") && !scene.reported.has(sentence),
+    );
   };
   const agreeSettled = async (): Promise<string[]> => {
     let wrong: string[] = [];
@@ -277,7 +284,7 @@ async function leavesNothing(scene: Scene, each: StepCase, target: Target): Prom
       wrong = await agree();
       return wrong.length === 0 ? true : undefined;
     };
-    await until("model and host agree", settleMs, calm).catch(() => undefined);
+    await until("the daemon and the host agree", settleMs, calm).catch(() => undefined);
     return wrong;
   };
   const before = await agreeSettled();
@@ -286,8 +293,8 @@ async function leavesNothing(scene: Scene, each: StepCase, target: Target): Prom
   for (const { id, metadata } of items)
     if (metadata?.name === target.name) await node.client.removePodSandbox({ podSandboxId: id ?? "" });
   const after = await agreeSettled();
-  // Found once, it is not found again with each later case.
-  for (const sentence of after) scene.told.add(sentence);
+  // Do not report it again in each later case.
+  for (const sentence of after) scene.reported.add(sentence);
   return [
     ...before.map((sentence) => `after the retry: ${sentence}`),
     ...after.map((sentence) => `after the removal: ${sentence}`),

@@ -42,7 +42,7 @@ export interface Machine {
 }
 
 /** How long the boot took, and how many attempts failed. */
-export function tellBoot({ bootMs, failedBoots }: Machine): string {
+export function describeBoot({ bootMs, failedBoots }: Machine): string {
   const tries = failedBoots === 0 ? "" : `, after ${failedBoots} failed boots`;
   return `ready ${(bootMs / 1000).toFixed(1)} s after QEMU's start${tries}`;
 }

@@ -28,7 +28,7 @@ import { hardships } from "./hardships.ts";
 import { crictlOf, drivers, install, log } from "./keelson.ts";
 import { buildLayeredImage, layers } from "./layers.ts";
 import { limits } from "./limits.ts";
-import { bootMachine, endOf, type MachineParts, tellBoot } from "./machine.ts";
+import { bootMachine, describeBoot, endOf, type MachineParts } from "./machine.ts";
 import { makeNode, type Node } from "./node.ts";
 import { installed } from "./package.ts";
 import { busybox } from "./pods.ts";
@@ -137,7 +137,7 @@ async function inGuest(driver: Scene["driver"], parts: MachineParts, chosenSuite
     const machine = await step(`${name} boots`, () => bootMachine(parts));
     undo.defer(() => machine.cut());
     guest = { machine, crictl: crictlOf(machine), driver, print };
-    print(tellBoot(machine));
+    print(describeBoot(machine));
     await install(machine, driver);
     await bringUp({ ...guest, step });
   });

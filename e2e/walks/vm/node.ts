@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { promisify } from "node:util";
 import type { Steps } from "../../fixtures/steps.ts";
 import { answers, crictlOf, type Driver, install } from "./keelson.ts";
-import { bootMachine, type Machine, type MachineParts, tellBoot } from "./machine.ts";
+import { bootMachine, describeBoot, type Machine, type MachineParts } from "./machine.ts";
 import { bringUp } from "./smoke.ts";
 
 export interface Node extends Pick<Steps, "step"> {
@@ -42,7 +42,7 @@ export async function makeNode(
       machine = await bootMachine({ ...parts, ...changes, disk });
       const from = performance.now();
       await answers(machine);
-      print(`${tellBoot(machine)}; keelson answers ${((performance.now() - from) / 1000).toFixed(1)} s later`);
+      print(`${describeBoot(machine)}; keelson answers ${((performance.now() - from) / 1000).toFixed(1)} s later`);
       return machine;
     },
     [Symbol.asyncDispose]: () => machine.cut(),
