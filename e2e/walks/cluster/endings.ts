@@ -1,4 +1,4 @@
-// How containers end: by themselves, by SIGTERM within the grace period, by SIGKILL after it, for want of memory.
+// How containers end: by exiting, by SIGTERM within the grace period, by SIGKILL after it, by an OOM kill.
 
 import assert from "node:assert/strict";
 import { type Scene, shell, statusOf } from "./scene.ts";
@@ -33,9 +33,9 @@ export async function endings(scene: Scene): Promise<void> {
       assert.equal(status?.state?.terminated?.exitCode, 5);
       const seconds = (performance.now() - began) / 1000;
       assert.ok(seconds < 10, `gone after ${seconds.toFixed(1)} s`);
-      scene.say(`a container that takes 1 s to end is gone after ${seconds.toFixed(1)} s`);
+      scene.say(`a container that takes 1 s to exit is removed after ${seconds.toFixed(1)} s`);
     }),
-    check("SIGKILL after it", async () => {
+    check("SIGKILL after the grace period", async () => {
       await scene.create("deaf", { containers: [shell("main", untilTerm("echo deaf"))] });
       await scene.ready("deaf");
       const began = performance.now();
@@ -43,9 +43,9 @@ export async function endings(scene: Scene): Promise<void> {
       assert.equal(status?.state?.terminated?.exitCode, 137);
       const seconds = (performance.now() - began) / 1000;
       assert.ok(seconds >= 2 && seconds < 12, `gone after ${seconds.toFixed(1)} s`);
-      scene.say(`with a grace of 2 s it is gone after ${seconds.toFixed(1)} s`);
+      scene.say(`with a grace period of 2 s it is removed after ${seconds.toFixed(1)} s`);
     }),
-    check("another stop signal", async () => {
+    check("a custom stop signal", async () => {
       await scene.create("signal", {
         os: { name: "linux" },
         terminationGracePeriodSeconds: 20,
@@ -59,7 +59,7 @@ export async function endings(scene: Scene): Promise<void> {
       const [status] = await scene.remove("signal");
       assert.equal(status?.state?.terminated?.exitCode, 9);
     }),
-    check("a command that there is not: its message has the reason and no more, and its log is empty", async () => {
+    check("a missing command: its message has only the reason, and its log is empty", async () => {
       await scene.create("commandless", {
         restartPolicy: "Never",
         containers: [shell("main", "", { command: ["/no/such"], terminationMessagePolicy: "FallbackToLogsOnError" })],
@@ -72,9 +72,9 @@ export async function endings(scene: Scene): Promise<void> {
       assert.doesNotMatch(ended?.message ?? "", /reading termination message/);
       assert.equal(await scene.log("commandless"), "");
     }),
-    check("an image whose registry is away: RegistryUnavailable", async () => {
+    check("an image whose registry is unreachable: RegistryUnavailable", async () => {
       await scene.create("far", { containers: [shell("main", "", { image: "127.0.0.1:1/far:1" })] });
-      await scene.when("far", "the reason is told", (pod) =>
+      await scene.when("far", "the reason is reported", (pod) =>
         statusOf(pod, "main")?.state?.waiting?.reason === "RegistryUnavailable" ? true : undefined,
       );
       await scene.remove("far");

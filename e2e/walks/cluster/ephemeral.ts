@@ -1,4 +1,4 @@
-// Ephemeral containers, and the namespaces that containers of a pod share or do not share.
+// Ephemeral containers, and the namespaces that the containers of a pod share or do not share.
 
 import assert from "node:assert/strict";
 import { toolsImage } from "./images.ts";
@@ -20,14 +20,14 @@ export async function ephemeral(scene: Scene): Promise<void> {
         ephemeralContainers: [{ name: "debugger", image: toolsImage, command: ["ps"], targetContainerName: "main" }],
       };
       await core.replaceNamespacedPodEphemeralcontainers({ namespace, name: "debugged", body });
-      await scene.when("debugged", "the debugger has ended", (pod) => statusOf(pod, "debugger")?.state?.terminated);
+      await scene.when("debugged", "the debugger has exited", (pod) => statusOf(pod, "debugger")?.state?.terminated);
       const log = await scene.log("debugged", "debugger");
       assert.match(log, /: marked/);
       assert.doesNotMatch(log, /: unseen/);
       await scene.remove("debugged");
     }),
     check(
-      "a privileged ephemeral container in an ordinary pod, as kubectl debug --profile=sysadmin makes it",
+      "a privileged ephemeral container in an ordinary pod, as kubectl debug --profile=sysadmin creates it",
       async () => {
         await scene.create("ordinary", { containers: [shell("main", idle)] });
         await scene.ready("ordinary");
@@ -52,7 +52,7 @@ export async function ephemeral(scene: Scene): Promise<void> {
         await scene.remove("ordinary");
       },
     ),
-    check("containers that share their processes", async () => {
+    check("containers with a shared PID namespace", async () => {
       await scene.create("shared", {
         shareProcessNamespace: true,
         containers: [shell("main", `: marked; ${idle}`), shell("other", idle)],
@@ -62,9 +62,9 @@ export async function ephemeral(scene: Scene): Promise<void> {
       assert.match(stdout, /: marked/);
       await scene.remove("shared");
     }),
-    // runc and crun say of themselves that they cannot, and the kubelet refuses.
+    // The handlers runc and crun do not report support for it, so the kubelet refuses.
     scene.runtimeClass === undefined &&
-      check("hostUsers: false gives the pod users of its own", async () => {
+      check("hostUsers: false gives the pod a user namespace", async () => {
         await scene.create("users", {
           hostUsers: false,
           restartPolicy: "Never",
@@ -82,7 +82,7 @@ export async function ephemeral(scene: Scene): Promise<void> {
         assert.ok((outside ?? 0) >= 65_536, map);
         assert.match(file, /^\S+ +1 0 +0 /);
       }),
-    check("the host's network, processes and addresses for a pod that asks", async () => {
+    check("a pod with hostNetwork and hostPID sees the host's network, processes and addresses", async () => {
       await scene.create("host", {
         hostNetwork: true,
         hostPID: true,

@@ -1,4 +1,4 @@
-// How soon a kubelet that follows events sees what became of a pod, beside one that lists all pods every second.
+// How soon a kubelet notices changes of a pod with EventedPLEG, compared with listing all pods every second.
 
 import assert from "node:assert/strict";
 import { type Scene, shell } from "./scene.ts";
@@ -11,18 +11,18 @@ export async function evented(scene: Scene): Promise<void> {
   const measured: Record<string, { readonly run: number; readonly end: number }> = {};
   for (const on of [false, true]) {
     const title = on ? "following events" : "listing";
-    await check(`pods that end, and pods that are ended, by a kubelet ${title}`, async () => {
+    await check(`pods that exit, and pods that are deleted, with a kubelet ${title}`, async () => {
       await node.restartKubelet({ ...settings, featureGates: { ...settings.featureGates, EventedPLEG: on } });
       const [run, end]: [number[], number[]] = [[], []];
       for (let round = 0; round < rounds; round += 1) {
         run.push(await seconds(() => runToSuccess(scene, `run-${on}-${round}`)));
         end.push(await secondsToEnd(scene, `end-${on}-${round}`));
       }
-      say(`${title}: run to Succeeded ${shown(run)}; deleted with a grace of 2 s ${shown(end)}`);
+      say(`${title}: run to Succeeded ${shown(run)}; deleted with a grace period of 2 s ${shown(end)}`);
       measured[String(on)] = { run: median(run), end: median(end) };
     });
   }
-  await check("following events is the faster way", async () => {
+  await check("following events is faster", async () => {
     const [events, lists] = [measured.true, measured.false];
     assert.ok(events !== undefined && lists !== undefined);
     assert.ok(events.run < lists.run && events.end < lists.end, JSON.stringify(measured));
@@ -35,7 +35,7 @@ async function runToSuccess(scene: Scene, name: string): Promise<void> {
   assert.equal(await scene.ended(name), "Succeeded");
 }
 
-/** From the deletion of a pod that ignores SIGTERM until it is gone. */
+/** From the deletion of a pod that ignores SIGTERM until its removal. */
 async function secondsToEnd(scene: Scene, name: string): Promise<number> {
   await scene.create(name, { containers: [shell("main", "trap '' TERM; while true; do sleep 1; done")] });
   await scene.ready(name);

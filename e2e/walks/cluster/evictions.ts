@@ -1,4 +1,5 @@
-// Pods that use too much of the disk, and a node that runs out of it: what the kubelet evicts, and the images it removes.
+// Pods that use too much disk, and a node that runs out of disk: which pods the kubelet evicts, and which images it
+// removes.
 
 import assert from "node:assert/strict";
 import { connectCri } from "../../fixtures/client.ts";
@@ -18,14 +19,14 @@ export async function evictions(scene: Scene): Promise<void> {
   };
   const fill = (path: string) => `head -c 30m /dev/zero > ${path}; sleep 3600`;
   await Promise.all([
-    check("a pod that fills its volume beyond its size is evicted", async () => {
+    check("a pod that exceeds its volume's size limit is evicted", async () => {
       await scene.create("volume", {
         volumes: [{ name: "small", emptyDir: { sizeLimit: "10Mi" } }],
         containers: [shell("main", fill("/small/file"), { volumeMounts: [{ name: "small", mountPath: "/small" }] })],
       });
       await evicted("volume", /exceeds the limit/);
     }),
-    check("a pod that fills its writable layer beyond its limit is evicted", async () => {
+    check("a pod that exceeds the limit of its writable layer is evicted", async () => {
       await scene.create("layer", {
         containers: [shell("main", fill("/file"), { resources: { limits: { "ephemeral-storage": "10Mi" } } })],
       });
@@ -34,13 +35,13 @@ export async function evictions(scene: Scene): Promise<void> {
   ]);
 }
 
-/** On the second node: everything on it goes. */
+/** On the second node, because everything on it is evicted. */
 export function diskPressure(archives: Archives): (scene: Scene) => Promise<void> {
   return async (scene) => {
     const [, node] = scene.cluster.nodes;
     if (node === undefined) throw new Error("there is no second node");
     const elsewhere = { nodeSelector: { "kubernetes.io/hostname": node.name } };
-    await scene.check("a node short of disk removes images that nobody uses and evicts pods", async () => {
+    await scene.check("a node short of disk removes unused images and evicts pods", async () => {
       await scene.create("evicted", { ...elsewhere, containers: [shell("main", idle)] });
       await scene.ready("evicted");
       await node.restartKubelet({ ...settings, evictionHard: { "imagefs.available": "99%" } });
@@ -49,7 +50,7 @@ export function diskPressure(archives: Archives): (scene: Scene) => Promise<void
       const { status } = await scene.when("evicted", "its status", (pod) => pod);
       assert.equal(status?.reason, "Evicted");
     });
-    await scene.check("with room again it takes pods as before", async () => {
+    await scene.check("with free space again, it accepts pods as before", async () => {
       await node.restartKubelet();
       loadImages(node, archives);
       await imagesOf(node, (names) => names.includes(toolsImage));
@@ -59,7 +60,7 @@ export function diskPressure(archives: Archives): (scene: Scene) => Promise<void
   };
 }
 
-/** Waits until the names of the node's images are as they should be. */
+/** Waits until the names of the node's images satisfy a condition. */
 async function imagesOf(node: Node, right: (names: readonly string[]) => boolean): Promise<void> {
   const client = connectCri(node.daemon.socket);
   try {

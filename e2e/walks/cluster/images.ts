@@ -1,4 +1,4 @@
-// The images of the walk's pods, loaded into each node: no registry has a part in it.
+// The images of the pods, loaded into each node without a registry.
 
 import { chmod, copyFile, mkdir, mkdtemp, rm, symlink } from "node:fs/promises";
 import { tmpdir } from "node:os";
@@ -10,9 +10,9 @@ import type { Node } from "../../fixtures/kubernetes/node.ts";
 /** Busybox and Kubernetes' agnhost, the server and client of its own tests. */
 export const toolsImage = "walk.test/tools:1";
 export const corednsImage = "walk.test/coredns:1";
-/** For what removes images that nobody uses. */
+/** For the test that removes unused images. */
 export const spareImage = "walk.test/spare:1";
-/** That of fixtures/manifests. */
+/** The image in fixtures/manifests. */
 const manifestsImage = "localhost/test/busybox:1";
 
 export type Archives = readonly string[];
@@ -41,7 +41,7 @@ export function loadImages(node: Node, archives: Archives): void {
   for (const archive of archives) node.daemon.keelson("image", "load", archive);
 }
 
-/** The program in /bin, with more applets of busybox beside it. */
+/** The program in /bin, together with further busybox applets. */
 async function programLayer(program: string, applets: readonly string[] = []): Promise<BuiltLayer> {
   const root = await mkdtemp(join(tmpdir(), "keelson-program-"));
   try {
@@ -49,7 +49,7 @@ async function programLayer(program: string, applets: readonly string[] = []): P
     await mkdir(join(root, "bin"));
     await copyFile(program, join(root, "bin", program.split("/").at(-1) ?? ""));
     for (const applet of applets) await symlink("busybox", join(root, "bin", applet));
-    // Loaded from the disk beside it: compressing would only take time.
+    // Loaded from the local disk: compression would only cost time.
     return await layerOf(root, "none");
   } finally {
     await rm(root, { recursive: true, force: true });

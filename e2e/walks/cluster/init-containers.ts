@@ -1,4 +1,4 @@
-// Init containers in their order, their restarts, and sidecars that begin before and end after the pod's main containers.
+// The order and restarts of init containers, and sidecars that start before and stop after the pod's main containers.
 
 import assert from "node:assert/strict";
 import type { V1PodSpec } from "@kubernetes/client-node";
@@ -11,7 +11,7 @@ export async function initContainers(scene: Scene): Promise<void> {
   const { check } = scene;
   const ending: Pick<V1PodSpec, "restartPolicy" | "volumes"> = { restartPolicy: "OnFailure", volumes };
   await Promise.all([
-    check("init containers run one after the other, before the rest", async () => {
+    check("init containers run one after the other, before the main containers", async () => {
       const init = (name: string) => shell(name, `sleep 0.2; echo ${name} >> /shared/order`, { volumeMounts });
       await scene.create("ordered", {
         ...ending,
@@ -21,7 +21,7 @@ export async function initContainers(scene: Scene): Promise<void> {
       assert.equal(await scene.ended("ordered"), "Succeeded");
       assert.equal(await scene.log("ordered"), "one\ntwo\nthree\n");
     }),
-    check("an init container that fails is started again, and the pod comes up", async () => {
+    check("an init container that fails is restarted, and the pod becomes ready", async () => {
       const script = "echo x >> /shared/tries; [ $(wc -l < /shared/tries) -ge 3 ]";
       await scene.create("retried", {
         ...ending,
@@ -33,7 +33,7 @@ export async function initContainers(scene: Scene): Promise<void> {
       const pod = await scene.when("retried", "its status", (found) => found);
       assert.equal(statusOf(pod, "stubborn")?.restartCount, 2);
     }),
-    check("an init container that fails for good fails the pod", async () => {
+    check("an init container that fails permanently fails the pod", async () => {
       await scene.create("failed", {
         restartPolicy: "Never",
         initContainers: [shell("broken", "exit 3")],
@@ -44,7 +44,7 @@ export async function initContainers(scene: Scene): Promise<void> {
       assert.equal(statusOf(pod, "broken")?.state?.terminated?.exitCode, 3);
       assert.equal(statusOf(pod, "main")?.state?.waiting?.reason, "PodInitializing");
     }),
-    check("a sidecar is up before the main container and ends after it", async () => {
+    check("a sidecar starts before the main container and stops after it", async () => {
       const sidecar = "echo up > /shared/state; trap 'echo down >> /shared/state; cat /shared/state; exit 0' TERM";
       await scene.create("sidecar", {
         ...ending,
@@ -66,7 +66,7 @@ export async function initContainers(scene: Scene): Promise<void> {
       assert.equal(await scene.log("sidecar", "main"), "up\n");
       assert.equal(await scene.log("sidecar", "sidecar"), "up\nmain\ndown\n");
     }),
-    check("a sidecar that dies is started again beside the main container", async () => {
+    check("a sidecar that exits is restarted while the main container runs", async () => {
       await scene.create("restarted", {
         containers: [shell("main", idle)],
         initContainers: [shell("sidecar", "sleep 1; exit 1", { restartPolicy: "Always" })],

@@ -1,5 +1,5 @@
-// The walk itself, started by main.ts in namespaces of its own: its arguments are the directory it may use, that of
-// Kubernetes' programs, the OCI runtimes by handler, the file for its counts, and the walk's own options.
+// The test run itself, started by main.ts in its own namespaces. Arguments: a working directory, the directory of the
+// Kubernetes binaries, the OCI runtimes by handler, the file for its counts, and the options.
 
 import { mkdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
@@ -33,7 +33,7 @@ import { workloads } from "./workloads.ts";
 
 type Part = (scene: Scene) => Promise<void>;
 
-/** Each of a pod's own behaviours, side by side, in a namespace of its own; with every handler. */
+/** Parts about single pods, run in parallel, each in its own namespace; with every handler. */
 const ofPods: Readonly<Record<string, Part>> = {
   "init-containers": initContainers,
   probes,
@@ -44,7 +44,7 @@ const ofPods: Readonly<Record<string, Part>> = {
   stats,
   streams,
 };
-/** Side by side as well, with the default handler. */
+/** Also in parallel, with the default handler only. */
 const ofClusters: Readonly<Record<string, Part>> = {
   "static-pods": staticPods,
   evictions,
@@ -53,7 +53,7 @@ const ofClusters: Readonly<Record<string, Part>> = {
   services,
   workloads,
 };
-/** What stops, fills or measures a node: alone. */
+/** Parts that stop, fill or measure a node: run alone. */
 const alone = (archives: Archives): Readonly<Record<string, Part>> => ({
   "two-nodes": twoNodes,
   "disk-pressure": diskPressure(archives),
@@ -67,9 +67,9 @@ const handlers: Readonly<Record<string, string>> = JSON.parse(handlerList);
 const say = (line: string): void => void process.stdout.write(`${line}\n`);
 const { step, thrown, counts } = createSteps(say);
 const limitMs = 30 * 60_000;
-/** Ends the walk early, so that it says what it knows. */
+/** Ends the run early, so that it still prints its results. */
 const interrupted = new AbortController();
-process.once("SIGTERM", () => interrupted.abort(new Error("ended by a signal")));
+process.once("SIGTERM", () => interrupted.abort(new Error("interrupted by a signal")));
 setTimeout(() => interrupted.abort(new Error(`not done within ${limitMs / 60_000} minutes`)), limitMs).unref();
 
 const over = Promise.withResolvers<never>();
@@ -81,7 +81,7 @@ process.exit(0);
 async function walk(): Promise<void> {
   const names = [ofPods, ofClusters, alone([])].flatMap((parts) => Object.keys(parts));
   const unknown = options.only?.find((name) => !names.includes(name));
-  if (unknown !== undefined) throw new Error(`there is no part ${unknown}; there are ${names.join(", ")}`);
+  if (unknown !== undefined) throw new Error(`unknown part ${unknown}; choose from ${names.join(", ")}`);
   await separateCgroupMounts(directory);
   await mkdir(join(directory, "images"));
   const archives = buildImages(join(directory, "images"), programs);
@@ -98,7 +98,7 @@ async function walk(): Promise<void> {
   for (const handler of Object.keys(handlers)) await sideBySide(cluster, ofPods, handler);
   for (const [name, part] of Object.entries(alone(built))) await run(cluster, name, part, undefined);
   await step("nothing is left of the pods", () => nothingLeft(cluster));
-  await step("all of it ends", () => cluster.stop());
+  await step("the cluster stops", () => cluster.stop());
 }
 
 async function sideBySide(
@@ -138,7 +138,7 @@ async function createNamespace(cluster: Cluster, name: string): Promise<void> {
   await core.createNamespace({ body: { metadata: { name } } });
   const path = `/api/v1/namespaces/${name}/serviceaccounts`;
   const list = () => core.listNamespacedServiceAccount({ namespace: name });
-  // Pods are refused before.
+  // Pods cannot be created before that.
   await seen(kubeConfig, { path, list }, `${name} has its service account`, 30_000, ([first]) => first);
 }
 

@@ -1,4 +1,4 @@
-// kubectl itself, over WebSocket and over SPDY.
+// The real kubectl, over WebSocket and over SPDY.
 
 import assert from "node:assert/strict";
 import { type ChildProcessWithoutNullStreams, spawn } from "node:child_process";
@@ -101,7 +101,7 @@ export async function kubectl(scene: Scene): Promise<void> {
   await scene.remove("pod");
 }
 
-/** What the program has printed once it matches; it may print on. */
+/** Returns the program's output once it matches; the program may print more. */
 async function shows(child: ChildProcessWithoutNullStreams, pattern: RegExp): Promise<string> {
   let text = "";
   child.stdout.on("data", (data) => (text += data));

@@ -1,10 +1,10 @@
-// `npm run e2e:cluster`: a Kubernetes cluster of two nodes on Keelson, driven as its users drive one.
+// `npm run e2e:cluster`: a Kubernetes cluster of two nodes on Keelson, used as real users would.
 //
 // Options:
-//   --only NAME   these parts alone (may be given several times); their names are in inside.ts
-// Kubernetes is built out of its Go modules into the tools cache at the first run, which takes a quarter of an hour. The
-// cluster runs in namespaces of its own (fixtures/kubernetes/sealed.ts); the host is compared before and after.
-// The last line is "N passed, N failed".
+//   --only NAME   only these parts (can be repeated); their names are in inside.ts
+// The first run builds Kubernetes from its Go modules into the tool cache, which takes 15 minutes. The cluster runs in
+// its own namespaces (fixtures/kubernetes/sealed.ts); the host is compared before and after. The last line is "N
+// passed, N failed".
 
 import assert from "node:assert/strict";
 import { mkdtemp, readFile, rm } from "node:fs/promises";
@@ -23,7 +23,7 @@ const programs = await kubernetesPrograms(toolsDirectory(process.env));
 if (programs.kind === "unavailable") say(`skipped: ${programs.reason}`);
 else {
   const { step, add, thrown, conclude } = createSteps(say);
-  // Fetched here, where there is a network.
+  // Downloaded here, because there is no network inside the namespaces.
   const handlers = await ociHandlers();
   await using undo = new AsyncDisposableStack();
   undo.defer(await mountHugetlb());

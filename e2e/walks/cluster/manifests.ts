@@ -1,4 +1,5 @@
-// The manifests of keelson play, applied to a cluster: a kubelet must make of each what keelson play makes of it.
+// The manifests of the keelson play tests, applied to a cluster: a kubelet must produce the same outcome as keelson
+// play.
 
 import assert from "node:assert/strict";
 import { basename, join } from "node:path";
@@ -13,7 +14,7 @@ const deadlineMs = 90_000;
 export async function manifests(scene: Scene): Promise<void> {
   await Promise.all(
     outcomes.map((outcome) =>
-      scene.check(`${outcome.file} becomes what keelson play makes of it`, async () => {
+      scene.check(`${outcome.file} has the same outcome as with keelson play`, async () => {
         await apply(scene, outcome.file);
         const wanted = Object.values(outcome.pods);
         const pods = await settled(scene, outcome.file, wanted);
@@ -24,7 +25,7 @@ export async function manifests(scene: Scene): Promise<void> {
   );
 }
 
-/** By kubectl: client-node would read the mode 0400 as decimal. */
+/** With kubectl, because client-node would read the mode 0400 as decimal. */
 async function apply({ cluster, namespace }: Scene, file: string): Promise<void> {
   await output(
     join(cluster.programs, "kubectl"),
@@ -33,13 +34,13 @@ async function apply({ cluster, namespace }: Scene, file: string): Promise<void>
   );
 }
 
-/** Its pods in the order of their names, once each has come where it is to come or has ended otherwise. */
+/** Its pods sorted by name, once each has reached its expected state or has ended otherwise. */
 async function settled(
   { cluster, namespace }: Scene,
   file: string,
   wanted: readonly ExpectedPod[],
 ): Promise<readonly V1Pod[]> {
-  // Each file's object has the name of the file, and a controller's pods begin with it.
+  // Each file's object is named like the file, and the names of a controller's pods start with it.
   const name = basename(file, ".yaml");
   return await cluster.pods(namespace, `${file} has settled`, deadlineMs, (all) => {
     const pods = all.filter(({ metadata }) => metadata?.name === name || metadata?.name?.startsWith(`${name}-`));
@@ -62,7 +63,7 @@ function hasSettled(pod: V1Pod, wanted: ExpectedPod | undefined): boolean {
   );
 }
 
-/** What has become of the pod, as far as an outcome says anything of it. */
+/** The pod's outcome, in the fields that the expected outcome has. */
 async function observed(scene: Scene, pod: V1Pod, wanted: ExpectedPod | undefined) {
   const containers: Record<string, ExpectedContainer> = {};
   for (const status of statuses(pod)) {
@@ -81,8 +82,8 @@ function inFull({ phase, reason, containers }: ExpectedPod) {
 }
 
 /**
- * The output of a container: of its last life alone once it has ended for good, as a kubelet keeps one dead container,
- * and of the one before as well while it runs, which is given time to write so many lines.
+ * The output of a container. Once it has exited permanently, only that of its last run, because a kubelet keeps one
+ * dead container; while it runs, also that of the previous run, waiting until there are `count` lines.
  */
 async function linesOf(
   { cluster, namespace }: Scene,

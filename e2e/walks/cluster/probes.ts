@@ -1,4 +1,4 @@
-// Probes of every kind and purpose, and the hooks around a container's life.
+// Probes of every kind and purpose, and lifecycle hooks.
 
 import assert from "node:assert/strict";
 import { readFile } from "node:fs/promises";
@@ -37,7 +37,7 @@ export async function probes(scene: Scene): Promise<void> {
       await scene.ready("ready");
       await scene.remove("ready");
     }),
-    check("a failing liveness probe of each kind has the container started again", async () => {
+    check("a failing liveness probe of each kind restarts the container", async () => {
       const dead = (name: string, probe: V1Probe) => shell(name, idle, { livenessProbe: { ...often, ...probe } });
       const containers = [
         dead("exec", { exec: { command: ["false"] } }),
@@ -52,7 +52,7 @@ export async function probes(scene: Scene): Promise<void> {
       );
       await scene.remove("alive");
     }),
-    check("a startup probe holds the liveness probe off", async () => {
+    check("a startup probe delays the liveness probe", async () => {
       await scene.create("starting", {
         containers: [
           shell("main", `sleep 4; touch /tmp/up; ${idle}`, {
@@ -85,7 +85,7 @@ export async function probes(scene: Scene): Promise<void> {
       await scene.remove("hooks");
       assert.equal(await readFile(join(seen, "order"), "utf8"), "started\nstopping\nended\n");
     }),
-    check("a postStart hook that fails has the container killed", async () => {
+    check("a failing postStart hook kills the container", async () => {
       await scene.create("hook-fails", {
         restartPolicy: "Never",
         containers: [shell("main", "sleep 3600", { lifecycle: { postStart: { exec: { command: ["false"] } } } })],

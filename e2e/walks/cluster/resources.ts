@@ -1,4 +1,4 @@
-// What a pod may use: the cgroups of the three classes of service, and limits changed while it runs.
+// A pod's resource limits: the cgroups of the three QoS classes, and in-place resizes.
 
 import assert from "node:assert/strict";
 import { NodeV1Api, type V1ResourceRequirements } from "@kubernetes/client-node";
@@ -32,7 +32,7 @@ export async function resources(scene: Scene): Promise<void> {
         await scene.remove(kind);
       }),
     ),
-    check("processor and memory resized in place", async () => {
+    check("CPU and memory are resized in place", async () => {
       const before = { requests: { cpu: "100m", memory: "32Mi" }, limits: { cpu: "100m", memory: "32Mi" } };
       const after = { requests: { cpu: "200m", memory: "48Mi" }, limits: { cpu: "200m", memory: "48Mi" } };
       const restart = [{ resourceName: "memory", restartPolicy: "RestartContainer" }];
@@ -64,7 +64,7 @@ export async function resources(scene: Scene): Promise<void> {
       }
       await scene.remove("resized");
     }),
-    check("a pod with an overhead resized in place", async () => {
+    check("a pod with an overhead is resized in place", async () => {
       const runtimeClassName = `${scene.namespace}-overhead`;
       await scene.cluster.kubeConfig.makeApiClient(NodeV1Api).createRuntimeClass({
         body: {

@@ -1,5 +1,5 @@
-// Keelson killed, stopped and upgraded, and the kubelet killed, under 50 pods: no container is started again, and no field
-// of what the kubelet says of its pods changes.
+// Keelson is killed, stopped and upgraded, and the kubelet is killed, with 50 pods running: no container is restarted,
+// and no field of the pods' status changes.
 
 import assert from "node:assert/strict";
 import { cp, mkdir, readFile, symlink, writeFile } from "node:fs/promises";
@@ -9,7 +9,7 @@ import { idle, type Scene, shell } from "./scene.ts";
 import { deploy, readyPods } from "./workloads.ts";
 
 const count = 50;
-/** Over twice the kubelets' syncFrequency. */
+/** More than twice the kubelets' syncFrequency. */
 const quietMs = 15_000;
 const project = join(import.meta.dirname, "../../..");
 
@@ -28,11 +28,11 @@ export async function restarts(scene: Scene): Promise<void> {
     async () => void (await readyPods(scene, "fifty", count)),
   );
   const upgraded = await anotherInstallation(join(scene.cluster.directory, "upgrade"));
-  /** The kubelet works with the runtime, and has looked at all of its pods. */
-  const looked = async (): Promise<void> => {
-    await scene.create("looked", { containers: [shell("main", idle)] });
-    await scene.ready("looked");
-    await scene.remove("looked");
+  /** Runs a pod, which shows that the kubelet works with the runtime and has synced all of its pods. */
+  const synced = async (): Promise<void> => {
+    await scene.create("synced", { containers: [shell("main", idle)] });
+    await scene.ready("synced");
+    await scene.remove("synced");
   };
   const unchanged = async (title: string, action: () => Promise<void>): Promise<void> => {
     await scene.check(title, async () => {
@@ -40,15 +40,15 @@ export async function restarts(scene: Scene): Promise<void> {
       const began = performance.now();
       await action();
       say(`answering again after ${Math.round(performance.now() - began)} ms`);
-      await looked();
+      await synced();
       const wrong = differences(before, views(await readyPods(scene, "fifty", count)));
       assert.equal(wrong.length, 0, `${wrong.length} pods differ: ${wrong[0]}`);
     });
   };
-  // On cgroup v1 a pod's status gets its cgroup's limits when the kubelet comes round to it again.
-  await scene.check("the kubelet has come round to new pods twice without a change", async () => {
+  // On cgroup v1, a pod's status gets its cgroup's limits only with a later sync.
+  await scene.check("the kubelet has synced the new pods twice without a change", async () => {
     let before = "";
-    for (let changed = performance.now(); performance.now() - changed < quietMs; await looked()) {
+    for (let changed = performance.now(); performance.now() - changed < quietMs; await synced()) {
       const now = JSON.stringify([...views(await readyPods(scene, "fifty", count))]);
       if (now !== before) changed = performance.now();
       before = now;
@@ -58,7 +58,7 @@ export async function restarts(scene: Scene): Promise<void> {
     await daemon.kill();
     await daemon.start();
   });
-  await unchanged("Keelson stopped, and started again", async () => {
+  await unchanged("Keelson stopped and restarted", async () => {
     await daemon.stop();
     await daemon.start();
   });
@@ -78,10 +78,10 @@ export async function restarts(scene: Scene): Promise<void> {
     await node.restartKubelet();
   });
   await scene.cluster.apps.deleteNamespacedDeployment({ namespace: scene.namespace, name: "fifty" });
-  await scene.check(`all ${count} go`, async () => void (await readyPods(scene, "fifty", 0)));
+  await scene.check(`all ${count} are removed`, async () => void (await readyPods(scene, "fifty", 0)));
 }
 
-/** All of each pod's status; its resource version, too, which each write of it changes. */
+/** Each pod's complete status, and its resource version, which changes with every write. */
 function views(pods: readonly V1Pod[]): ReadonlyMap<string, string> {
   const entries = pods.map(({ metadata, status }): [string, string] => [
     metadata?.name ?? "",
@@ -94,16 +94,16 @@ function differences(before: ReadonlyMap<string, string>, after: ReadonlyMap<str
   const names = [...new Set([...before.keys(), ...after.keys()])];
   return names
     .filter((name) => before.get(name) !== after.get(name))
-    .map((name) => `${name} was\n${before.get(name)}\nand is\n${after.get(name)}`);
+    .map((name) => `${name} was\n${before.get(name)}\nand is now\n${after.get(name)}`);
 }
 
-/** The same sources under another version, as an upgrade installs them. */
+/** The same sources installed with another version, as by an upgrade. */
 async function anotherInstallation(directory: string): Promise<string> {
   await mkdir(directory, { recursive: true });
   for (const name of ["cri", "pod", "image", "cni", "native"])
     await cp(join(project, name), join(directory, name), {
       recursive: true,
-      // Of what is built, the programs alone.
+      // Of the build output, only the programs.
       filter: (path) => !/\/build\/(objects|small|sanitize|separate)$/.test(path),
     });
   await symlink(join(project, "node_modules"), join(directory, "node_modules"));

@@ -1,5 +1,4 @@
-// What each part of the walk works with: the cluster, a namespace of its own, and short ways to make pods and wait for
-// what becomes of them.
+// The environment of each part: the cluster, its own namespace, and helpers to create pods and wait for their state.
 
 import { execFile } from "node:child_process";
 import { readFile } from "node:fs/promises";
@@ -19,17 +18,17 @@ import { toolsImage } from "./images.ts";
 
 export interface Scene {
   readonly cluster: Cluster;
-  /** Where pods go unless they say otherwise. */
+  /** The node where pods run by default. */
   readonly node: Node;
   readonly namespace: string;
   /** The RuntimeClass of all pods; undefined for the daemon's default handler. */
   readonly runtimeClass: string | undefined;
-  /** Runs and prints a check. One that fails is counted, and the rest goes on. */
+  /** Runs and prints a check. A failure is counted, and the other checks still run. */
   check(name: string, action: () => Promise<void>): Promise<void>;
   say(line: string): void;
-  /** Creates a pod on the node, with a grace period of a second. */
+  /** Creates a pod on the node, with a grace period of one second. */
   create(name: string, spec: V1PodSpec, metadata?: V1Pod["metadata"]): Promise<V1Pod>;
-  /** Waits until `holds` says something of the pod; fails when it is gone. */
+  /** Waits until `holds` returns a value for the pod; fails if the pod is removed. */
   when<Result>(
     name: string,
     what: string,
@@ -38,24 +37,24 @@ export interface Scene {
   ): Promise<Result>;
   /** Waits until all containers are ready. */
   ready(name: string, deadlineMs?: number): Promise<V1Pod>;
-  /** Waits until the pod has ended: its phase. */
+  /** Waits until the pod has ended; returns its phase. */
   ended(name: string, deadlineMs?: number): Promise<string>;
   log(pod: string, container?: string): Promise<string>;
   exec(pod: string, container: string, ...command: readonly string[]): Promise<ExecResult>;
-  /** Deletes the pod and waits until it is gone; its last statuses. */
+  /** Deletes the pod and waits until it is removed; returns its last container statuses. */
   remove(name: string, graceSeconds?: number): Promise<readonly V1ContainerStatus[]>;
 }
 
 export interface ExecResult {
   readonly stdout: string;
   readonly stderr: string;
-  /** Undefined for success. */
+  /** Undefined on success. */
   readonly failure: string | undefined;
 }
 
 const defaultDeadlineMs = 60_000;
 
-/** A container of shell lines. */
+/** A container that runs a shell script. */
 export function shell(name: string, script: string, more: Partial<V1Container> = {}): V1Container {
   return { name, image: toolsImage, command: ["sh", "-c", script], ...more };
 }
@@ -65,14 +64,14 @@ export function agnhost(name: string, words: readonly string[], more: Partial<V1
   return { name, image: toolsImage, command: ["agnhost", ...words], ...more };
 }
 
-/** A web server that says its host's name, its client's address and the like; the UDP port above makes it healthy. */
+/** A web server that reports its host name, its client's address and so on; the UDP port above makes it healthy. */
 export function web(name: string, port = 8080): V1Container {
   return agnhost(name, ["netexec", `--http-port=${port}`, `--udp-port=${port + 1000}`], {
     readinessProbe: { httpGet: { path: "/healthz", port }, periodSeconds: 1 },
   });
 }
 
-/** Serves nothing and ends at once when told to. */
+/** Does nothing, and exits immediately on SIGTERM. */
 export const idle = "trap 'exit 0' TERM; while true; do sleep 3600 & wait $!; done";
 
 export function createScene(
@@ -87,7 +86,7 @@ export function createScene(
   const when: Scene["when"] = (name, what, holds, deadlineMs = defaultDeadlineMs) =>
     cluster.pods(namespace, `${name}: ${what}`, deadlineMs, (pods) => {
       const pod = find(pods, name);
-      if (pod === undefined) throw new Error(`the pod ${name} is gone: ${what}`);
+      if (pod === undefined) throw new Error(`the pod ${name} no longer exists: ${what}`);
       return holds(pod);
     });
   return {
@@ -128,13 +127,13 @@ export function createScene(
         name,
         ...(graceSeconds === undefined ? {} : { gracePeriodSeconds: graceSeconds }),
       });
-      await cluster.pods(namespace, `${name} is gone`, defaultDeadlineMs, (pods) => {
+      await cluster.pods(namespace, `${name} is removed`, defaultDeadlineMs, (pods) => {
         const pod = find(pods, name);
         if (pod === undefined) return true;
         last = pod.status?.containerStatuses ?? [];
         return undefined;
       });
-      await deleted.catch(() => "it went meanwhile");
+      await deleted.catch(() => "removed in the meantime");
       return last;
     },
   };
@@ -157,7 +156,7 @@ export function containerId(status: V1ContainerStatus | undefined): string {
   return status?.containerID?.split("//")[1] ?? "";
 }
 
-/** A file of a cgroup below the node's, of the hierarchy that has it. */
+/** A file in a cgroup below the node's, from the hierarchy that has it. */
 export async function cgroupFile(node: Node, path: string, v1: string, v2: string): Promise<string> {
   const [controller] = v1.split(".");
   const legacy = await readFile(`/sys/fs/cgroup/${controller}${node.cgroup}/${path}/${v1}`, "utf8").catch(
@@ -170,7 +169,7 @@ export async function output(program: string, ...words: readonly string[]): Prom
   return (await promisify(execFile)(program, words, { timeout: 60_000, maxBuffer: 16 << 20 })).stdout;
 }
 
-/** Keeps what is written. */
+/** Collects everything that is written to it. */
 export function collector(): { readonly stream: Writable; readonly text: () => string } {
   const chunks: Buffer[] = [];
   const stream = new Writable({

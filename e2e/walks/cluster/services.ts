@@ -1,4 +1,4 @@
-// Services through kube-proxy's nftables, of both families, and their names by CoreDNS.
+// Services through kube-proxy with nftables, for IPv4 and IPv6, and their names through CoreDNS.
 
 import assert from "node:assert/strict";
 import { RbacAuthorizationV1Api, type V1Service, type V1ServiceSpec } from "@kubernetes/client-node";
@@ -39,9 +39,9 @@ export async function services(scene: Scene): Promise<void> {
         [4, 6],
       );
   });
-  await check("a cluster address reaches every pod behind it", async () => void (await balanced(v4)));
-  await check("so does one of IPv6", async () => void (await balanced(v6)));
-  await check("a port of the node reaches them from outside", async () => {
+  await check("a cluster IP reaches every pod behind it", async () => void (await balanced(v4)));
+  await check("an IPv6 cluster IP does too", async () => void (await balanced(v6)));
+  await check("a NodePort reaches them from outside", async () => {
     const port = service.spec?.ports?.[0]?.nodePort;
     const seen = new Set<string>();
     await until("both pods answer", 20_000, async () => {
@@ -58,7 +58,7 @@ export async function services(scene: Scene): Promise<void> {
       (await answers(spec?.clusterIP ?? "", 1)).join() === client ? true : undefined,
     );
   });
-  await check("a port of the host leads to its pod", async () => {
+  await check("a host port reaches its pod", async () => {
     await scene.create("port", { containers: [{ ...server, ports: [{ containerPort: 8080, hostPort: 18_080 }] }] });
     await scene.ready("port");
     const response = await fetch(`http://${scene.node.host.addresses[0]}:18080/hostname`);
@@ -67,7 +67,7 @@ export async function services(scene: Scene): Promise<void> {
   });
 
   await startDns(scene);
-  await check("a service's name leads to it, short and whole", async () => {
+  await check("a service is reachable by its short and its full name", async () => {
     for (const name of ["pair", `pair.${namespace}.svc.cluster.local`]) {
       const connect = () => scene.exec(client, "web", "agnhost", "connect", "--timeout=3s", `${name}:80`);
       await until(`${name} is connected to`, 30_000, async () =>
@@ -78,7 +78,7 @@ export async function services(scene: Scene): Promise<void> {
     assert.ok(stdout.includes(v4), stdout);
     assert.ok(stdout.includes(v6), stdout);
   });
-  await check("names of a pod's own choice", async () => {
+  await check("a pod's own hostname, dnsConfig and hostAliases", async () => {
     await scene.create("names", {
       hostname: "chosen",
       hostAliases: [{ ip: "192.0.2.7", hostnames: ["elsewhere"] }],
@@ -106,7 +106,7 @@ function create({ cluster, namespace }: Scene, app: string, spec: V1ServiceSpec)
   });
 }
 
-/** CoreDNS as clusters have it, at the address that kubelets tell their pods. */
+/** CoreDNS as in a regular cluster, at the address that kubelets configure in their pods. */
 async function startDns(scene: Scene): Promise<void> {
   const { core, kubeConfig } = scene.cluster;
   const system: Scene = { ...scene, namespace: "kube-system" };
@@ -171,5 +171,5 @@ async function startDns(scene: Scene): Promise<void> {
       },
     ],
   });
-  await scene.check("CoreDNS comes up", async () => void (await readyPods(system, name, 2)));
+  await scene.check("CoreDNS becomes ready", async () => void (await readyPods(system, name, 2)));
 }

@@ -1,6 +1,7 @@
-// The kubelets' settings: restarts, rotations and updates of volumes, which the walk waits for, come sooner than by default.
+// The kubelets' settings: restarts, rotations and volume updates, which the tests wait for, happen sooner than by
+// default.
 
-/** Alpha still: a container's own stop signal. */
+/** Still alpha: a container's custom stop signal. */
 export const featureGates = { ContainerStopSignals: true };
 
 export const settings = {

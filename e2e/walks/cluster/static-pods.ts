@@ -1,4 +1,4 @@
-// Pods out of files in the kubelet's directory, seen in the API as mirrors.
+// Static pods, from files in the kubelet's directory, visible in the API as mirror pods.
 
 import assert from "node:assert/strict";
 import { rm, writeFile } from "node:fs/promises";
@@ -36,8 +36,10 @@ export async function staticPods(scene: Scene): Promise<void> {
     await mirror("its successor is ready", first);
     assert.equal(await scene.log(name), "second\n");
   });
-  await check("a removed file ends it", async () => {
+  await check("removing the file stops the pod", async () => {
     await rm(file);
-    await cluster.pods(namespace, "the mirror is gone", 60_000, (pods) => (pods.length === 0 ? true : undefined));
+    await cluster.pods(namespace, "the mirror pod is removed", 60_000, (pods) =>
+      pods.length === 0 ? true : undefined,
+    );
   });
 }

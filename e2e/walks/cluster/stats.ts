@@ -1,4 +1,4 @@
-// What the kubelet tells of a pod's use: its summary, and the metrics that Prometheus reads of cAdvisor, both from CRI.
+// The kubelet's resource usage of a pod: the summary API, and the metrics at /metrics/cadvisor, both from CRI.
 
 import assert from "node:assert/strict";
 import { connectCri } from "../../fixtures/client.ts";
@@ -28,10 +28,10 @@ export async function stats(scene: Scene): Promise<void> {
   await scene.create("used", { containers: [shell("main", `echo begun; head -c 1m /dev/zero > /file; ${idle}`)] });
   const pod = await scene.ready("used");
   await Promise.all([
-    check("its summary has processor, memory, network, files and processes", async () => {
+    check("its summary has CPU, memory, network, file system and processes", async () => {
       await until("the pod is in the summary", 30_000, async () => {
         const answer: unknown = await core.connectGetNodeProxyWithPath({ name: node.name, path: "stats/summary" });
-        // The client library may have parsed it already.
+        // The client library may have parsed the answer already.
         const summary: Summary = JSON.parse(typeof answer === "string" ? answer : JSON.stringify(answer));
         const own = summary.pods.find(({ podRef }) => podRef.name === "used" && podRef.namespace === namespace);
         const [main] = own?.containers ?? [];
@@ -59,7 +59,7 @@ export async function stats(scene: Scene): Promise<void> {
         return wanted.every((name) => new RegExp(`^${name}\\{[^}]*${labels}`, "m").test(metrics)) ? true : undefined;
       });
     }),
-    check("its runtime handler is the one of its class", async () => {
+    check("its runtime handler is the RuntimeClass's", async () => {
       const client = connectCri(node.daemon.socket);
       try {
         const { items } = await client.listPodSandbox({

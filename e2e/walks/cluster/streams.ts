@@ -1,4 +1,4 @@
-// Exec, attach, port-forward, copies and logs by the client library, over WebSocket.
+// Exec, attach, port-forward, cp and logs with the client library, over WebSocket.
 
 import assert from "node:assert/strict";
 import { once } from "node:events";
@@ -51,7 +51,7 @@ export async function streams(scene: Scene): Promise<void> {
       assert.equal(await ended.promise, "Success");
       assert.equal(stdout.text().trim(), "2");
     }),
-    check("attach: what is typed is answered", async () => {
+    check("attach: input is answered", async () => {
       const [stdout, stdin] = [collector(), new PassThrough()];
       const socket = await new Attach(kubeConfig).attach(
         namespace,
@@ -81,7 +81,7 @@ export async function streams(scene: Scene): Promise<void> {
       assert.equal(errors.text(), "");
       if (typeof socket !== "function") socket.close();
     }),
-    check("files copied in and out", async () => {
+    check("files are copied in and out", async () => {
       const local = join(scene.cluster.directory, `copies-${namespace}`);
       await Promise.all([
         mkdir(join(local, "in"), { recursive: true }),
@@ -90,7 +90,7 @@ export async function streams(scene: Scene): Promise<void> {
       const content = "line\n".repeat(50_000);
       await writeFile(join(local, "in", "file"), content);
       const cp = new Cp(kubeConfig);
-      // It says nothing of its end.
+      // It does not report when it is done.
       await cp.cpToPod(namespace, "streams", "main", join(local, "in"), "/tmp");
       const sum = async () => (await scene.exec("streams", "main", "wc", "-c", "/tmp/file")).stdout;
       await until("the file is there", 10_000, async () => ((await sum()).startsWith("250000 ") ? true : undefined));
@@ -100,12 +100,12 @@ export async function streams(scene: Scene): Promise<void> {
         return back === content ? true : undefined;
       });
     }),
-    check("logs -f over rotations, no line lost or doubled", () => followed(scene)),
+    check("logs -f across rotations, no line lost or duplicated", () => followed(scene)),
   ]);
   await scene.remove("streams");
 }
 
-/** Writes more than containerLogMaxSize several times, at a pace that the kubelet's rotations keep up with. */
+/** Writes several times containerLogMaxSize, at a pace that the kubelet's rotations can keep up with. */
 async function followed(scene: Scene): Promise<void> {
   const lines = 2400;
   const script = `n=0; while [ $n -lt ${lines} ]; do echo "line $n of a log that is long enough to be rotated"; n=$((n + 1)); [ $((n % 20)) -eq 0 ] && sleep 0.1; done`;
@@ -128,6 +128,6 @@ async function followed(scene: Scene): Promise<void> {
   );
   const files = await readdir(directory);
   assert.ok(files.length > 1, `never rotated: ${files}`);
-  scene.say(`the log lies in ${files.length} files`);
+  scene.say(`the log is spread over ${files.length} files`);
   await scene.remove("logged");
 }

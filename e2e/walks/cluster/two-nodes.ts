@@ -1,4 +1,4 @@
-// Two nodes, each with a Keelson and a kubelet: their pods reach each other, and move from one to the other.
+// Two nodes, each with Keelson and a kubelet: their pods reach each other, and move from one node to the other.
 
 import assert from "node:assert/strict";
 import type { V1Pod } from "@kubernetes/client-node";
@@ -19,20 +19,20 @@ export async function twoNodes(scene: Scene): Promise<void> {
       containers: [server],
     });
   const [here, there] = [await scene.ready(`on-${first.name}`), await scene.ready(`on-${second.name}`)];
-  /** Each pod asks the other who is asking: no address is translated on the way. */
+  /** Each pod asks the other for the client address that it sees, which must not be translated. */
   const meet = async (family: 0 | 1): Promise<void> => {
     const ask = async (from: V1Pod, to: V1Pod): Promise<void> => {
       const [own = "", other = ""] = [from, to].map((pod) => pod.status?.podIPs?.[family]?.ip);
       const script = `printf 'GET /clientip HTTP/1.0\\r\\n\\r\\n' | nc -w 5 ${other} 8080 | tail -n 1`;
       const { stdout } = await scene.exec(from.metadata?.name ?? "", "web", "sh", "-c", script);
-      assert.ok(stdout.includes(own), `${other} was asked by ${own} and says ${stdout}`);
+      assert.ok(stdout.includes(own), `${other} was called by ${own} and saw ${stdout}`);
     };
     await ask(here, there);
     await ask(there, here);
   };
-  await check("pods of the two reach each other by routes between the hosts", () => meet(0));
-  await check("and over IPv6", () => meet(1));
-  await check("and over vxlan", async () => {
+  await check("pods on the two nodes reach each other through routes between the hosts", () => meet(0));
+  await check("pods on the two nodes reach each other over IPv6", () => meet(1));
+  await check("pods on the two nodes reach each other over VXLAN", async () => {
     const hosts = [];
     for (const node of [first, second]) {
       const { spec } = await cluster.core.readNode({ name: node.name });
@@ -46,7 +46,7 @@ export async function twoNodes(scene: Scene): Promise<void> {
   });
 
   await deploy(scene, "moving", 8, { containers: [server], topologySpreadConstraints: spread("moving") });
-  await check("a drained node's pods come up on the other", async () => {
+  await check("a drained node's pods start on the other", async () => {
     const before = await readyPods(scene, "moving", 8);
     const leaving = before.filter(({ spec }) => spec?.nodeName === second.name);
     assert.ok(leaving.length > 0, "no pod was on the second node");

@@ -1,4 +1,4 @@
-// What a pod finds mounted: memory, projections that follow their sources, images, mounts that propagate.
+// A pod's volumes: memory, projections that follow their sources, images, mount propagation.
 
 import assert from "node:assert/strict";
 import { until } from "../../fixtures/steps.ts";
@@ -9,7 +9,7 @@ export async function volumes(scene: Scene): Promise<void> {
   const { check, namespace } = scene;
   const { core } = scene.cluster;
   await Promise.all([
-    check("a volume in memory, no larger than it may be", async () => {
+    check("a volume in memory does not exceed its size limit", async () => {
       await scene.create("memory", {
         restartPolicy: "Never",
         volumes: [{ name: "memory", emptyDir: { medium: "Memory", sizeLimit: "8Mi" } }],
@@ -22,7 +22,7 @@ export async function volumes(scene: Scene): Promise<void> {
       assert.equal(await scene.ended("memory"), "Failed");
       assert.match(await scene.log("memory"), /tmpfs[\s\S]*No space left/);
     }),
-    check("a projection of token, configuration, secret and the pod's own fields", async () => {
+    check("a projected volume of token, ConfigMap, secret and downward API", async () => {
       await core.createNamespacedConfigMap({
         namespace,
         body: { metadata: { name: "words" }, data: { word: "first" } },
@@ -79,7 +79,7 @@ export async function volumes(scene: Scene): Promise<void> {
       assert.equal(await scene.ended("image"), "Failed");
       assert.match(await scene.log("image"), /it runs[\s\S]*Read-only/);
     }),
-    check("a mount made in one container is seen in another", async () => {
+    check("a mount created in one container is visible in another", async () => {
       const volumeMounts = (mountPropagation: string) => [{ name: "shared", mountPath: "/shared", mountPropagation }];
       await scene.create("propagated", {
         volumes: [{ name: "shared", emptyDir: {} }],

@@ -6,7 +6,7 @@ import { agnhost, idle, isReady, type Scene, shell } from "./scene.ts";
 
 export async function workloads(scene: Scene): Promise<void> {
   const { check, namespace, cluster } = scene;
-  await check("a Deployment of 20 comes up, rolls over and goes", async () => {
+  await check("a Deployment of 20 is created, rolled over and deleted", async () => {
     await deploy(scene, "twenty", 20, { containers: [shell("main", idle)] });
     const began = performance.now();
     await readyPods(scene, "twenty", 20);
@@ -14,9 +14,9 @@ export async function workloads(scene: Scene): Promise<void> {
     await cluster.apps.deleteNamespacedDeployment({ namespace, name: "twenty" });
     const deleted = performance.now();
     await readyPods(scene, "twenty", 0);
-    scene.say(`and gone ${((performance.now() - deleted) / 1000).toFixed(1)} s after it was deleted`);
+    scene.say(`removed ${((performance.now() - deleted) / 1000).toFixed(1)} s after it was deleted`);
   });
-  await check("a Job runs its pods to the end", async () => {
+  await check("a Job runs its pods to completion", async () => {
     const template: V1PodTemplateSpec = {
       metadata: { labels: { app: "job" } },
       spec: { restartPolicy: "Never", containers: [agnhost("main", ["help"])] },
@@ -29,7 +29,7 @@ export async function workloads(scene: Scene): Promise<void> {
       pods.filter(({ status }) => status?.phase === "Succeeded").length === 4 ? true : undefined,
     );
   });
-  await check("a container that fails is restarted, later and later", async () => {
+  await check("a failing container is restarted with increasing back-off", async () => {
     await scene.create("crashing", { containers: [shell("main", "exit 1")] });
     const pod = await scene.when("crashing", "a third start", (found) =>
       (found.status?.containerStatuses?.[0]?.restartCount ?? 0) >= 2 ? found : undefined,
@@ -60,7 +60,7 @@ export async function deploy(
   });
 }
 
-/** Waits until there are just so many pods of that Deployment, all ready. */
+/** Waits until that Deployment has exactly this many pods, all ready. */
 export function readyPods({ cluster, namespace }: Scene, name: string, count: number, deadlineMs = 120_000) {
   return cluster.pods(namespace, `${count} pods of ${name} are ready`, deadlineMs, (pods) => {
     const own = pods.filter(({ metadata }) => metadata?.labels?.app === name);

@@ -1,5 +1,5 @@
-// The part of `npm run e2e:conformance` that runs in namespaces of its own: sets up what a suite wants, and runs its specs
-// in groups.
+// The part of `npm run e2e:conformance` that runs in its own namespaces: sets up the environment of a suite, and runs
+// its specs in groups.
 
 import { cp, glob, mkdir, readFile, rm } from "node:fs/promises";
 import { join } from "node:path";
@@ -9,13 +9,13 @@ import { openResults, type Results } from "./results.ts";
 import { grouped, type Place, runGroup } from "./run.ts";
 import type { Spec } from "./specs.ts";
 
-/** What main.ts wants done. */
+/** The job that main.ts passes. */
 export interface Job {
   readonly suite: "node-e2e" | "conformance";
-  /** The suite's binary, and the directory of all programs. */
+  /** The suite's binary, and the directory with all programs. */
   readonly binary: string;
   readonly programs: string;
-  /** Of the registry of the suite's images. */
+  /** The storage of the registry with the suite's images. */
   readonly storage: string;
   readonly specs: readonly Spec[];
   readonly seed: number;
@@ -40,7 +40,7 @@ async function runJob(directory: string, job: Job): Promise<void> {
   const place = await starts[job.suite](directory, job.programs, job.storage);
   say(`   ready after ${elapsed(began)}`);
   try {
-    // Not where the results are kept: a node has an overlay there.
+    // Not where the results are kept, because a node mounts an overlay there.
     const work = join(directory, "suite");
     await mkdir(work, { recursive: true });
     for (const group of grouped(job.specs)) await run(job, { ...place, directory: work }, group, results);

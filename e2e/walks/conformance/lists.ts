@@ -1,9 +1,9 @@
-// The lists beside this file: specs that cannot run on these machines, and those that .ci/run runs.
+// Reads the lists in this directory: specs that cannot run on these machines, and those that .ci/run runs.
 
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 
-/** Names of the specs that CANNOT.md gives a reason for: its second-level headings. */
+/** Names of the specs for which CANNOT.md gives a reason: its second-level headings. */
 export async function readCannot(): Promise<ReadonlySet<string>> {
   const text = await readFile(join(import.meta.dirname, "CANNOT.md"), "utf8");
   return new Set(text.split("\n").flatMap((line) => (line.startsWith("## ") ? [line.slice(3).trim()] : [])));

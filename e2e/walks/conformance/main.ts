@@ -1,17 +1,17 @@
-// `npm run e2e:conformance`: Kubernetes' own test suites as they are, against Keelson.
+// `npm run e2e:conformance`: Kubernetes' own unmodified test suites, against Keelson.
 //
-//   node-e2e      e2e_node.test, the specs of [NodeConformance] but the serial ones: a kubelet alone, which the suite
-//                 starts itself
-//   conformance   e2e.test, the specs of [Conformance]: a cluster of two nodes
+//   node-e2e      e2e_node.test, the [NodeConformance] specs except the serial ones: a standalone kubelet, which the
+//                 suite starts itself
+//   conformance   e2e.test, the [Conformance] specs: a cluster of two nodes
 //
-// No spec is tried twice. The result of each is kept in a file.
-//   --suite NAME    one of them; both otherwise
+// No spec is retried. The result of each is stored in a file.
+//   --suite NAME    one of them; default both
 //   --focus REGEX   only specs whose names match
-//   --chosen        only those that chosen.txt names: .ci/run does this
-//   --resume        keep the results there are, and run what has none
-//   --parallel N    specs side by side; 4 otherwise
-//   --seed NUMBER   order of the specs, as an earlier run printed it
-//   --results FILE  where results are kept; beside the tools otherwise. Outputs and logs go to a directory beside it.
+//   --chosen        only the specs listed in chosen.txt, as .ci/run does
+//   --resume        keep existing results, and run the specs that have none
+//   --parallel N    number of parallel specs; default 4
+//   --seed NUMBER   repeats the order of specs of a run that printed this seed
+//   --results FILE  where to store results; default next to the tools. Outputs and logs go to a directory next to it.
 
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
@@ -38,13 +38,13 @@ const { values: options } = parseArgs({
   },
 });
 const suites = {
-  // Its serial specs are CANNOT.md's first paragraph.
+  // For its serial specs, see the first paragraph of CANNOT.md.
   "node-e2e": { binary: "e2e_node.test", focus: "\\[NodeConformance\\]", skip: "\\[Serial\\]" },
   conformance: { binary: "e2e.test", focus: "\\[Conformance\\]", skip: "^$" },
 } as const;
 
 if (options.suite !== undefined && !Object.hasOwn(suites, options.suite))
-  throw new Error(`there is no suite ${options.suite}: there are ${Object.keys(suites).join(" and ")}`);
+  throw new Error(`unknown suite ${options.suite}: choose from ${Object.keys(suites).join(" and ")}`);
 
 const cache = toolsDirectory(process.env);
 const programs = await testPrograms(cache);
@@ -57,7 +57,7 @@ async function runSuites(programDirectory: string): Promise<boolean> {
   const seed = Number(options.seed ?? 1 + Math.floor(Math.random() * 999_999));
   const parallel = Number(options.parallel);
   const [results, cannot] = [await openResults(resultsFile, options.resume), await readCannot()];
-  say(`seed ${seed}, ${parallel} specs side by side, no retries; results in ${resultsFile}`);
+  say(`seed ${seed}, ${parallel} parallel specs, no retries; results in ${resultsFile}`);
   const summary: { name: string; specs: number; cannot: number }[] = [];
   const asked: { suite: string; name: string }[] = [];
   for (const suite of ["node-e2e", "conformance"] as const) {
@@ -85,14 +85,14 @@ async function runSuites(programDirectory: string): Promise<boolean> {
   return failed + missing.length === 0 && passed !== 0;
 }
 
-/** A process for each suite: what one leaves behind is not the other's. */
+/** Runs each suite in its own process, so that leftovers of one cannot affect the other. */
 async function run(job: Job): Promise<void> {
   const scratch = await mkdtemp(join(tmpdir(), "keelson-conformance-"));
   try {
     const file = join(scratch, "job.json");
     await writeFile(file, JSON.stringify(job));
     const code = await runSealed(join(import.meta.dirname, "inside.ts"), [file]);
-    if (code !== 0) throw new Error(`the suite ${job.suite} did not come to its end: exit code ${code}`);
+    if (code !== 0) throw new Error(`the suite ${job.suite} did not complete: exit code ${code}`);
   } finally {
     await rm(scratch, { recursive: true, force: true });
   }

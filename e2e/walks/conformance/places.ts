@@ -16,7 +16,7 @@ export interface Started extends Omit<Place, "directory"> {
   stop(): Promise<void>;
 }
 
-/** The conformance suite wants two nodes for one of its specs. */
+/** One spec of the conformance suite requires two nodes. */
 export async function startClusterPlace(directory: string, programs: string, storage: string): Promise<Started> {
   const cluster = await startCluster(directory, programs);
   const registry = await startRegistry({ storage, host: controlPlaneAddress, port: 5000 });
@@ -39,7 +39,7 @@ export async function startClusterPlace(directory: string, programs: string, sto
   };
 }
 
-/** The subnet of Kubernetes' own jobs of this suite. */
+/** The subnet that Kubernetes' own CI jobs use for this suite. */
 const podCidr = "10.100.0.0/24";
 
 /** The suite starts etcd, the API server and the kubelet itself. */
@@ -54,10 +54,10 @@ export async function startNodePlace(directory: string, programs: string, storag
     registries: { names: suiteRegistries, address: registry.address },
     ...(runc === undefined ? {} : { handlers: { "test-handler": runc } }),
     etc: {
-      // The specs of RuntimeClass look here for the handler.
+      // The RuntimeClass specs look for the handler in this file.
       "containerd/config.toml": "# Keelson has the handler runtimes.test-handler\n",
-      // Nothing listens there, in a pod neither: a query fails at once. The Summary API's containers resolve a name in a
-      // loop, and would wait for ten seconds each time, using no CPU.
+      // Nothing listens there, not even in a pod, so a query fails at once. The containers of the Summary API specs
+      // resolve a name in a loop, and would otherwise wait ten seconds each time without using CPU.
       "resolv.conf": "nameserver 127.0.0.1\n",
     },
   });
@@ -82,7 +82,7 @@ export async function startNodePlace(directory: string, programs: string, storag
   };
 }
 
-/** Kubernetes' test/e2e_node/jenkins/default-kubelet-config.yaml, and what this machine needs. */
+/** Kubernetes' test/e2e_node/jenkins/default-kubelet-config.yaml, plus settings for this machine. */
 const kubeletConfiguration = {
   apiVersion: "kubelet.config.k8s.io/v1beta1",
   kind: "KubeletConfiguration",
@@ -95,6 +95,6 @@ const kubeletConfiguration = {
   evictionHard: { "memory.available": "250Mi", "nodefs.available": "10%", "nodefs.inodesFree": "5%" },
   evictionMinimumReclaim: { "nodefs.available": "5%", "nodefs.inodesFree": "5%" },
   serializeImagePulls: false,
-  // The development machines have hybrid hierarchies.
+  // The development machines have hybrid cgroup hierarchies.
   failCgroupV1: false,
 };

@@ -1,13 +1,13 @@
-// The results of the suites' specs, kept in a file of JSON lines so that a run can go on where another ended.
+// The results of the suites' specs, stored as JSON lines so that a run can resume where an earlier one stopped.
 
 import { appendFile, mkdir, readFile, writeFile } from "node:fs/promises";
 import { dirname } from "node:path";
 import type { SpecResult } from "./specs.ts";
 
-/** One line of the file. No spec is ever tried again: this is its first and only try. */
+/** One line of the file. Specs are never retried: this is the result of the only run. */
 export interface KeptResult extends SpecResult {
   readonly suite: string;
-  /** Order of the specs it ran among. */
+  /** The seed for the order of the specs in its run. */
   readonly seed: number;
   readonly at: string;
 }
@@ -18,7 +18,7 @@ export interface Results {
   add(suite: string, seed: number, results: readonly SpecResult[]): Promise<void>;
 }
 
-/** Reads what an earlier run kept; begins an empty file when `resumed` is false. */
+/** Reads the results of an earlier run; starts with an empty file if `resumed` is false. */
 export async function openResults(file: string, resumed: boolean): Promise<Results> {
   await mkdir(dirname(file), { recursive: true });
   if (!resumed) await writeFile(file, "");
@@ -36,7 +36,7 @@ export async function openResults(file: string, resumed: boolean): Promise<Resul
   };
 }
 
-/** A row for each suite: specs, passed at the first try, failed, cannot run here. */
+/** A row for each suite: specs, passed without a retry, failed, cannot run here. */
 export function table(
   kept: readonly KeptResult[],
   suites: readonly { readonly name: string; readonly specs: number; readonly cannot: number }[],
@@ -57,5 +57,5 @@ export function table(
       Math.max(0, specs - run - cannot),
     );
   });
-  return [row("suite", "specs", "passed", "failed", "skip themselves", "cannot run", "not run"), ...rows];
+  return [row("suite", "specs", "passed", "failed", "skipped themselves", "cannot run", "not run"), ...rows];
 }

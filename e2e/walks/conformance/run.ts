@@ -1,4 +1,5 @@
-// Runs specs of a suite in groups, as Kubernetes' own jobs do: by the ginkgo command, in parallel, the serial ones alone.
+// Runs specs of a suite in groups, as Kubernetes' own CI jobs do: with the ginkgo command, in parallel, serial specs
+// alone.
 
 import { spawn } from "node:child_process";
 import { once } from "node:events";
@@ -8,9 +9,9 @@ import { join } from "node:path";
 import type { Job } from "./inside.ts";
 import { readResults, type Spec, type SpecResult } from "./specs.ts";
 
-/** How a suite's binary is run. */
+/** How to run a suite's binary. */
 export interface Place {
-  /** Words before the command. */
+  /** The command prefix that enters the namespaces. */
   readonly enter: readonly string[];
   /** The suite's own flags. */
   readonly flags: readonly string[];
@@ -18,13 +19,13 @@ export interface Place {
   readonly directory: string;
 }
 
-/** Most failing specs wait for five minutes, some for ten; a group of them must come to its end. */
+/** Most failing specs time out after five minutes, some after ten; a whole group of them must be able to complete. */
 const groupTimeout = "2h";
-/** Results are kept when a group ends; each waits for its slowest spec, which takes five minutes. */
+/** Results are stored when a group ends; a group waits for its slowest spec, which takes five minutes. */
 const groupSize = 150;
 const first = ["[sig-node]", "[sig-storage]", "[sig-network]"];
 
-/** Groups that run one after the other: what a container runtime has most to do with first, serial specs last. */
+/** Splits specs into sequential groups: those most relevant to a container runtime first, serial specs last. */
 export function grouped(specs: readonly Spec[]): readonly (readonly Spec[])[] {
   const rank = ({ name }: Spec): number => {
     const found = first.findIndex((sig) => name.startsWith(sig));
@@ -35,7 +36,7 @@ export function grouped(specs: readonly Spec[]): readonly (readonly Spec[])[] {
   return [...chunks(together, groupSize), ...chunks(alone, groupSize)];
 }
 
-/** Runs a group; every spec of it that began has a result. */
+/** Runs a group; every spec that started has a result. */
 export async function runGroup(job: Job, place: Place, specs: readonly Spec[]): Promise<SpecResult[]> {
   const [report, output] = ["report.json", join(place.directory, "output.log")];
   await rm(join(place.directory, report), { force: true });

@@ -1,4 +1,4 @@
-// What a suite of Kubernetes has to say of its specs: their names by a dry run, their results by a run's report.
+// Reads the specs of a Kubernetes suite: their names from a dry run, their results from a run's report.
 
 import { execFile } from "node:child_process";
 import { mkdtemp, readFile, rm } from "node:fs/promises";
@@ -8,7 +8,7 @@ import { promisify } from "node:util";
 
 export interface Spec {
   readonly name: string;
-  /** Runs with no other beside it. */
+  /** Must not run in parallel with others. */
   readonly isSerial: boolean;
 }
 
@@ -16,11 +16,11 @@ export interface SpecResult {
   readonly name: string;
   readonly outcome: "passed" | "failed" | "skipped";
   readonly seconds: number;
-  /** Why it failed or was skipped; empty when it passed. */
+  /** Why it failed or was skipped; empty if it passed. */
   readonly why: string;
 }
 
-/** The parts of ginkgo's types.Report and types.SpecReport that are read here. */
+/** The fields of ginkgo's types.Report and types.SpecReport that are used here. */
 interface Report {
   readonly SpecReports: readonly SpecReport[] | null;
 }
@@ -37,7 +37,7 @@ interface SpecReport {
   readonly Failure?: { readonly Message?: string; readonly Location?: { FileName: string; LineNumber: number } };
 }
 
-/** The specs of a suite's binary whose names match `focus` and not `skip`, in its order. */
+/** The specs in a suite's binary whose names match `focus` but not `skip`, in the suite's order. */
 export async function listSpecs(binary: string, focus: string, skip: string): Promise<Spec[]> {
   const scratch = await mkdtemp(join(tmpdir(), "keelson-specs-"));
   try {
@@ -57,7 +57,7 @@ export async function listSpecs(binary: string, focus: string, skip: string): Pr
   }
 }
 
-/** The results of these specs, and the failures of what the suite does before and after all of them. */
+/** The results of these specs, and failures of the suite's own setup and teardown. */
 export async function readResults(file: string, names: ReadonlySet<string>): Promise<SpecResult[]> {
   return (await readReports(file)).flatMap((report) => {
     const name = nameOf(report);
@@ -80,7 +80,7 @@ function resultOf(report: SpecReport): SpecResult {
   };
 }
 
-/** Undefined for a spec that never began, since the run ended before or leaves it out. */
+/** Undefined for a spec that never started, because the run ended before it or excludes it. */
 function outcomeOf({ State, NumAttempts, RunTime }: SpecReport): SpecResult["outcome"] | undefined {
   if (State === "passed") return "passed";
   if (State === "skipped" || State === "pending") return NumAttempts > 0 || RunTime > 0 ? "skipped" : undefined;
@@ -92,7 +92,7 @@ async function readReports(file: string): Promise<readonly SpecReport[]> {
   return reports.flatMap(({ SpecReports }) => SpecReports ?? []);
 }
 
-/** As ginkgo puts a spec's text together, which is what a focus is held against. */
+/** A spec's full text, built like ginkgo does to match it against a focus. */
 function nameOf({ ContainerHierarchyTexts, LeafNodeText }: SpecReport): string {
   return [...(ContainerHierarchyTexts ?? []), LeafNodeText].filter((text) => text !== "").join(" ");
 }
@@ -101,7 +101,7 @@ function labelsOf({ ContainerHierarchyLabels, LeafNodeLabels }: SpecReport): str
   return [...(ContainerHierarchyLabels ?? []).flat(), ...(LeafNodeLabels ?? [])];
 }
 
-/** gomega prints a sentence or two and then whole objects. */
+/** gomega prints a sentence or two, followed by complete objects. */
 function brief(message: string): string {
   const lines = message.split("\n");
   const object = lines.findIndex((line) => /^\s*(<[*\w]|[{&]|metadata:)/.test(line));

@@ -1,4 +1,4 @@
-// The host before and after a walk: what the daemon and the plugins may leave, and nothing else.
+// Compares the host before and after a run: only what the daemon and the plugins leave by design may remain.
 
 import assert from "node:assert/strict";
 import { readFile } from "node:fs/promises";
@@ -8,15 +8,15 @@ import { byDesign, captureHostState, differences, type HostState } from "../../f
 import { until } from "../../fixtures/steps.ts";
 import { at } from "./crictl.ts";
 
-/** The host with the daemon stopped: what it keeps on disk is in the picture, its own process is not. */
-export async function pictureAtRest(daemon: Daemon): Promise<HostState> {
+/** The host's state with the daemon stopped: its files on disk are included, its process is not. */
+export async function stateAtRest(daemon: Daemon): Promise<HostState> {
   await daemon.stop();
   const state = await captureHostState(daemon.stateDirectories);
   await daemon.start();
   return state;
 }
 
-/** Others on this machine may come and go meanwhile, so the comparison is given a little time. */
+/** Retries the comparison for a while, because of other activity on this machine. */
 export async function compareHost(daemon: Daemon, bridge: string, before: HostState): Promise<void> {
   await daemon.stop();
   let left: string[] = [];
@@ -24,7 +24,7 @@ export async function compareHost(daemon: Daemon, bridge: string, before: HostSt
     left = differences(before, await captureHostState(daemon.stateDirectories));
     return left.every((line) => isExpected(line, daemon, bridge)) ? left : undefined;
   };
-  const expected = await until("nothing of ours is left", 10_000, look).catch(() => {
+  const expected = await until("nothing of ours is left behind", 10_000, look).catch(() => {
     throw new Error(`left behind:\n${left.filter((line) => !isExpected(line, daemon, bridge)).join("\n")}`);
   });
   for (const line of expected) process.stdout.write(`      expected: ${line}\n`);
@@ -32,7 +32,7 @@ export async function compareHost(daemon: Daemon, bridge: string, before: HostSt
   assert.deepEqual(at(JSON.parse(await readFile(join(root, "image", "index.json"), "utf8")), "manifests"), []);
 }
 
-/** What plugins never take back, and the empty shelves of the server's own that it made at the first use. */
+/** Files that plugins never remove, and the empty directories that the server created on first use. */
 function isExpected(line: string, daemon: Daemon, bridge: string): boolean {
   const [root = "", run = "", hostLocal = ""] = daemon.stateDirectories;
   const reservations = join(hostLocal, "keelson");

@@ -1,5 +1,5 @@
-// `npm run e2e:crictl`: the life of an image and a pod by the real crictl, every step asserted, and the
-// host compared before and after.
+// `npm run e2e:crictl`: the lifecycle of an image and a pod with the real crictl, checking every step, and comparing
+// the host before and after.
 
 import assert from "node:assert/strict";
 import { execFile } from "node:child_process";
@@ -21,7 +21,7 @@ const prefix = "10.96.77";
 const hostPort = 38080;
 const repository = "walk/busybox";
 
-/** Counts on stdout for ever, says hello on stderr, serves a page. */
+/** Counts on stdout forever, prints hello on stderr, serves a web page. */
 const script = `
   echo hello from stderr >&2
   echo page > /tmp/index.html
@@ -52,12 +52,12 @@ async function walk(binary: string): Promise<void> {
   );
   undo.defer(() => daemon.stop());
   undo.defer(async () => {
-    await promisify(execFile)("ip", ["link", "delete", bridge]).catch(() => "never made");
+    await promisify(execFile)("ip", ["link", "delete", bridge]).catch(() => "never created");
   });
   const crictl = await openCrictl(binary, daemon.socket, join(directory, "crictl.yaml"));
-  // For a walk that fails halfway; a whole one has nothing left to remove.
+  // For a run that fails halfway; a complete one leaves nothing to remove.
   undo.defer(() => crictl.attempt("rmp", "--all", "--force").then(() => undefined));
-  const before = await pictureAtRest(daemon);
+  const before = await stateAtRest(daemon);
 
   await meet(crictl);
   const reference = `${registry.address}/${repository}`;
@@ -114,7 +114,7 @@ async function pull(crictl: Crictl, reference: string, image: BuiltImage): Promi
     const status = at(await crictl.json("inspecti", `${reference}:1`), "status");
     assert.equal(at(status, "id"), image.id);
   });
-  await step("pull of a tag that is not there fails with NotFound, and lists nothing new", async () => {
+  await step("pull of a missing tag fails with NotFound, and the list of images is unchanged", async () => {
     const { code, stderr } = await crictl.attempt("pull", `${reference}:missing`);
     assert.notEqual(code, 0);
     assert.match(stderr, /NotFound/);
@@ -151,7 +151,7 @@ async function runPod(crictl: Crictl, directory: string): Promise<Pod> {
     assert.match(printed, /^[0-9a-f]{64}$/);
     return printed;
   });
-  await step("runp of the same pod again gives the same pod", async () => {
+  await step("a second runp of the same pod returns the same pod", async () => {
     assert.equal(await crictl.run("runp", configFile), id);
   });
   await step("pods: one, ready", async () => {
@@ -205,7 +205,7 @@ async function runContainer(crictl: Crictl, pod: Pod, reference: string, image: 
     assert.equal(await crictl.run("ps", "--quiet"), "");
   });
   await step("start", () => crictl.run("start", id));
-  await step("start of a running container is refused", async () => {
+  await step("start of a running container fails", async () => {
     const { code, stderr } = await crictl.attempt("start", id);
     assert.notEqual(code, 0);
     assert.match(stderr, /FailedPrecondition/);
@@ -227,13 +227,13 @@ async function runContainer(crictl: Crictl, pod: Pod, reference: string, image: 
 }
 
 async function reachHostPort(): Promise<void> {
-  await step("the host port leads to the pod", async () => {
+  await step("the host port reaches the pod", async () => {
     const answer = await until("the page", 10_000, () => get(`${prefix}.1`, hostPort));
     assert.match(answer, /page/);
   });
 }
 
-/** What a server says to a plain GET; undefined when it cannot be reached. */
+/** A server's answer to a plain GET; undefined if it is unreachable. */
 function get(host: string, port: number): Promise<string | undefined> {
   return new Promise((resolve) => {
     const socket = connect({ host, port, timeout: 2000 });
@@ -262,11 +262,11 @@ async function readLogs(crictl: Crictl, container: Container): Promise<void> {
     const { stdout, stderr } = await crictl.attempt("logs", "--stream", "stderr", container.id);
     assert.equal(stdout + stderr, "hello from stderr\n");
   });
-  await step("the log file is in CRI form", async () => {
+  await step("the log file is in CRI format", async () => {
     const [first] = (await readFile(container.logFile, "utf8")).split("\n");
     assert.match(first ?? "", /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{9}(Z|[+-]\d\d:\d\d) (stdout|stderr) F /);
   });
-  await step("logs after rotation: not a line lost, none twice", async () => {
+  await step("logs after rotation: no line is lost or duplicated", async () => {
     const rotated = `${container.logFile}.1`;
     await rename(container.logFile, rotated);
     await crictl.run("logs", "--reopen", container.id);
@@ -307,12 +307,12 @@ async function executeInside(crictl: Crictl, container: Container): Promise<void
     assert.match(stderr, /oops/);
     assert.match(stderr, /42/);
   });
-  await step("exec -s of a program that is not there says so", async () => {
+  await step("exec -s of a missing program reports it", async () => {
     const { code, stderr } = await crictl.attempt("exec", "-s", container.id, "no-such-program");
     assert.notEqual(code, 0);
     assert.match(stderr, /no-such-program/);
   });
-  await step("exec -s --timeout ends the program", async () => {
+  await step("exec -s --timeout kills the program", async () => {
     const from = performance.now();
     const { code, stderr } = await crictl.attempt("exec", "-s", "--timeout", "1", container.id, "sleep", "1234");
     assert.notEqual(code, 0);
@@ -329,7 +329,7 @@ async function readStats(crictl: Crictl, pod: Pod, container: Container): Promis
     assert(Number(at(stats, "cpu", "usageCoreNanoSeconds", "value")) > 0);
     assert(Number(at(stats, "memory", "workingSetBytes", "value")) > 0);
   });
-  await step("stats: what the container wrote shows in its writable layer", async () => {
+  await step("stats: the container's writes show in its writable layer", async () => {
     const megabyte = 1024 * 1024;
     await crictl.run("exec", "-s", container.id, "dd", "if=/dev/zero", "of=/tmp/big", "bs=1M", "count=1");
     await until("a megabyte in use", 20_000, async () => {
@@ -349,7 +349,7 @@ async function readStats(crictl: Crictl, pod: Pod, container: Container): Promis
 }
 
 async function endContainer(crictl: Crictl, container: Container): Promise<void> {
-  await step("stop: the container obeys TERM and its exit code is kept", async () => {
+  await step("stop: the container handles SIGTERM and its exit code is kept", async () => {
     await crictl.run("stop", "--timeout", "10", container.id);
     const status = at(await crictl.json("inspect", container.id), "status");
     assert.equal(at(status, "state"), "CONTAINER_EXITED");
@@ -358,8 +358,8 @@ async function endContainer(crictl: Crictl, container: Container): Promise<void>
     assert(Date.parse(String(at(status, "finishedAt"))) >= Date.parse(String(at(status, "startedAt"))));
     assert.match((await crictl.attempt("logs", container.id)).stdout, /got TERM\n$/);
   });
-  await step("stop again succeeds", () => crictl.run("stop", container.id));
-  await step("exec -s in a container that has ended is refused", async () => {
+  await step("a second stop succeeds", () => crictl.run("stop", container.id));
+  await step("exec -s in an exited container fails", async () => {
     const { code, stderr } = await crictl.attempt("exec", "-s", container.id, "true");
     assert.notEqual(code, 0);
     assert.match(stderr, /FailedPrecondition/);
@@ -371,12 +371,12 @@ async function endContainer(crictl: Crictl, container: Container): Promise<void>
 }
 
 async function endPod(crictl: Crictl, pod: Pod): Promise<void> {
-  await step("stopp: not ready, and its host port leads nowhere", async () => {
+  await step("stopp: not ready, and its host port is closed", async () => {
     await crictl.run("stopp", pod.id);
     assert.equal(at(await crictl.json("inspectp", pod.id), "status", "state"), "SANDBOX_NOTREADY");
     assert.equal(await get(`${prefix}.1`, hostPort), undefined);
   });
-  await step("stopp again succeeds", () => crictl.run("stopp", pod.id));
+  await step("a second stopp succeeds", () => crictl.run("stopp", pod.id));
   await step("rmp", async () => {
     await crictl.run("rmp", pod.id);
     assert.equal(await crictl.run("pods", "--quiet"), "");

@@ -1,7 +1,7 @@
 // Stand-ins for every image that critest v1.37.0 names, built from Debian's packages.
 //
-// They do what the specs ask of the originals (critest's pkg/validate and images/): nothing else is alike.
-// One registry serves them all, so a repository here is an original's path without its registry.
+// They do what the specs require of the originals (critest's pkg/validate and images/), and nothing else.
+// One registry serves all of them, so a repository here is the original's path without its registry.
 
 import { execFile } from "node:child_process";
 import { chmod, copyFile, link, mkdir, rm, symlink, writeFile } from "node:fs/promises";
@@ -27,7 +27,7 @@ export const critestRegistries = ["registry.k8s.io", "k8s.gcr.io", "gcr.io", "do
 
 export interface StandIn {
   readonly repository: string;
-  /** None for an image that is pulled by its digest. */
+  /** Absent for an image that is pulled by digest. */
   readonly tag: string | undefined;
   readonly image: BuiltImage;
 }
@@ -36,18 +36,18 @@ const staging = "k8s-staging-cri-tools";
 const suite = "e2e-test-images";
 
 /**
- * The image that critest pulls by digest. It is the same on every machine of an architecture: no compiler
- * and no compressor has a hand in it.
+ * The image that critest pulls by digest. It is identical on every machine of an architecture, because it depends on no
+ * compiler or compressor.
  */
 export const imageByDigest: BuiltImage = makeImage({
   layers: [makeLayer(makeTar([{ name: "etc/" }, { name: "etc/stand-in", content: "test-image-digest\n" }]), "none")],
   defaults: { Cmd: ["/none"] },
 });
 
-/** Builds them all; a first build takes half a minute and Debian's archive, later ones have it in `cache`. */
+/** Builds all images. The first build takes half a minute and downloads from Debian's archive into `cache`. */
 export async function buildStandIns(cache: string): Promise<readonly StandIn[]> {
   const base = await busyboxRoot(cache);
-  // One after the other: they share the downloads in `cache`.
+  // Sequentially, because they share the downloads in `cache`.
   const webServer = await nginx(cache, 80);
   const hostWebServer = await nginx(cache, 12003);
   const httpd = await apache(cache);
@@ -84,7 +84,7 @@ export async function buildStandIns(cache: string): Promise<readonly StandIn[]> 
     user("username-group", "www-data:1004"),
     test("predefined-group", "latest", busybox("predefined-group", { User: "1000" })),
 
-    // Of the benchmarks, which critest leaves out unless asked.
+    // For the benchmarks, which critest skips by default.
     ...["1", "1-glibc", "1-musl", "1-uclibc", "1.35.0-glibc"].flatMap((version) => [
       tag("library/busybox", version, busybox(`busybox ${version}`)),
       tag("docker/library/busybox", version, busybox(`busybox ${version}`)),
@@ -92,7 +92,7 @@ export async function buildStandIns(cache: string): Promise<readonly StandIn[]> 
   ];
 }
 
-/** Pushes them to the registry on loopback, by way of the Distribution API. */
+/** Pushes them to the registry on loopback, through the Distribution API. */
 export async function pushStandIns(
   registry: { address: string; authorization: string | undefined },
   images: readonly StandIn[],
@@ -102,7 +102,7 @@ export async function pushStandIns(
 
 const path = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-// 1000 is in the group 50000 by this image's /etc/group alone: the specs of SupplementalGroupsPolicy want that.
+// User 1000 is in group 50000 only through this image's /etc/group, as the SupplementalGroupsPolicy specs require.
 const accounts = {
   passwd: [
     "root:x:0:0:root:/root:/bin/sh",
@@ -130,7 +130,7 @@ async function busyboxRoot(cache: string): Promise<BuiltLayer> {
     await symlink("/run", join(root, "var/run"));
     await copyFile(program, join(root, "bin/busybox"));
     const names = applets.split("\n").filter((name) => name !== "" && name !== "busybox");
-    // Hard links, as in the original: the spec of MaskedPaths masks /bin/ls and needs the others.
+    // Hard links, as in the original: the MaskedPaths spec masks /bin/ls and needs the other programs.
     for (const name of names) await link(join(root, "bin/busybox"), join(root, "bin", name));
     for (const [file, lines] of Object.entries(accounts))
       await writeFile(join(root, "etc", file), lines.map((line) => `${line}\n`).join(""));
@@ -176,7 +176,7 @@ async function apache(cache: string): Promise<BuiltLayer> {
   return await layerFrom(async (root) => {
     const needed = ["apache2-bin", "libapr1", "libaprutil1", "libexpat1", "libuuid1"];
     await unpackPackages([...needed, ...libraries], root, cache);
-    // Under its upstream name, which it writes into its log: the spec looks for "httpd" there.
+    // With its upstream name, which it writes to its log: the spec looks for "httpd" there.
     await symlink("apache2", join(root, "usr/sbin/httpd"));
     await writeFile(join(root, "etc/httpd.conf"), configuration.map((line) => `${line}\n`).join(""));
     await page(root, "httpd");
@@ -186,11 +186,11 @@ async function apache(cache: string): Promise<BuiltLayer> {
 async function page(root: string, name: string): Promise<void> {
   await mkdir(join(root, "var/www"), { recursive: true });
   await writeFile(join(root, "var/www/index.html"), `${name} of Keelson's tests\n`);
-  // Manuals of the packages are of no use to a spec.
+  // No spec needs the packages' manuals.
   await rm(join(root, "usr/share"), { recursive: true, force: true });
 }
 
-/** Says which user it has become: the specs of NoNewPrivs run it as uid 1000. */
+/** Prints its effective UID: the NoNewPrivs specs run it as UID 1000. */
 async function setuidProgram(): Promise<BuiltLayer> {
   const source =
     '#include <stdio.h>\n#include <unistd.h>\nint main(void) { printf("Effective uid: %d\\n", (int)geteuid()); }\n';

@@ -1,12 +1,12 @@
-// `npm run e2e:critest`: critest v1.37.0 against a server of its own, with stand-ins for the images it pulls.
+// `npm run e2e:critest`: runs critest v1.37.0 against a fresh server, with stand-ins for the images that it pulls.
 //
 // Without options: three sequential runs in random order, one with two parallel nodes, the streaming specs over
-// WebSocket, and a run for each of the runtime handlers runc and crun. No spec is tried twice.
+// WebSocket, and one run for each of the runtime handlers runc and crun. No spec is retried.
 //   --once          one sequential run and the streaming specs over WebSocket (what .ci/run does)
 //   --handler NAME  one run with that runtime handler
 //   --focus REGEX   one sequential run of the specs that match
-//   --seed NUMBER   order of the specs, as an earlier run printed it
-// It runs below `tini -s`, a subreaper: pid 1 may reap late, and a killed process would look alive for seconds.
+//   --seed NUMBER   repeats the order of specs of a run that printed this seed
+// It runs below `tini -s`, a subreaper: PID 1 may reap late, and a killed process would look alive for seconds.
 
 import { execFile, spawn } from "node:child_process";
 import { once } from "node:events";
@@ -27,7 +27,7 @@ import { readReport, type SpecResult } from "./report.ts";
 
 const bridge = "keelson-crit0";
 const subnet = "10.96.78.0/24";
-/** containerd takes under three minutes for the suite on a machine like ours. */
+/** containerd takes less than three minutes for the suite on a comparable machine. */
 const runTimeoutMs = 15 * 60_000;
 
 interface Run {
@@ -89,7 +89,7 @@ async function runAll(binary: string, ginkgoDirectory: string): Promise<{ passed
   });
   undo.defer(() => daemon.stop());
   undo.defer(async () => {
-    await promisify(execFile)("ip", ["link", "delete", bridge]).catch(() => "never made");
+    await promisify(execFile)("ip", ["link", "delete", bridge]).catch(() => "never created");
   });
   await writeMirrors(directory, registry.address);
   undo.defer(() => removeAllPods(daemon));
@@ -107,7 +107,7 @@ async function runAll(binary: string, ginkgoDirectory: string): Promise<{ passed
   return { passed, failed };
 }
 
-/** All of critest's registries are this one on loopback (containerd's docs/hosts.md). */
+/** Redirects all of critest's registries to the one on loopback (containerd's docs/hosts.md). */
 async function writeMirrors(directory: string, address: string): Promise<void> {
   for (const name of critestRegistries) {
     const place = join(directory, "registries", name);
@@ -177,7 +177,7 @@ async function removeAllPods(daemon: Daemon): Promise<void> {
   }
 }
 
-/** The specs remove what they make; then nothing of it may be on the host. */
+/** The specs remove what they create; nothing may be left on the host. */
 async function leavesNothing(daemon: Daemon, before: Awaited<ReturnType<typeof captureHostState>>): Promise<boolean> {
   await removeAllPods(daemon);
   await daemon.stop();

@@ -1,7 +1,7 @@
 #!/bin/sh
-# Becomes systemd of the tree $1, in the cgroups $2 and in namespaces of its own: /dev of what a container has, and the
-# cgroup hierarchies of this host from its own cgroup down. /proc/sys is read-only until it has started (machine.ts):
-# systemd would set what is the whole host's.
+# Execs systemd from the tree $1, in the cgroups $2 and in new namespaces, with the /dev of a container and the host's
+# cgroup hierarchies from its own cgroup down. /proc/sys is read-only until systemd has started (machine.ts), because
+# systemd would change sysctls of the host.
 set -eu
 tree=$1
 mount --bind "$tree" "$tree"
@@ -27,7 +27,7 @@ else
   mount -t tmpfs -o mode=755 tmpfs sys/fs/cgroup
   for mounted in /sys/fs/cgroup/*; do
     name=${mounted##*/}
-    # A hierarchy that was mounted since would be the host's whole one.
+    # Skip hierarchies mounted after our cgroups were created: they would expose the host's root cgroup.
     [ -d "$mounted/$2" ] || continue
     mkdir "sys/fs/cgroup/$name"
     case $name in
@@ -37,11 +37,11 @@ else
     esac
   done
 fi
-# udev, and whatever else would work on the host's devices, stays away from a read-only /sys.
+# udev, and other units that would use the host's devices, do not start if /sys is read-only.
 mount -o remount,ro,bind sys
 pivot_root . .
 umount -l .
 cd /
-# systemd of Debian 13 wants to be told before it starts on a host with cgroup v1.
+# Debian 13's systemd starts with cgroup v1 only if explicitly allowed.
 exec env -i container=keelson-walk SYSTEMD_PROC_CMDLINE=SYSTEMD_CGROUP_ENABLE_LEGACY_FORCE=1 \
   PATH=/usr/sbin:/usr/bin:/sbin:/bin /lib/systemd/systemd --log-target=console

@@ -1,5 +1,5 @@
-// A Debian machine for installing packages on: a tree made by mmdebstrap, whose systemd runs as PID 1 in namespaces and
-// cgroups of its own, at the speed of this host and on its kernel.
+// A Debian machine to install packages on: a tree created by mmdebstrap, whose systemd runs as PID 1 in its own
+// namespaces and cgroups, at native speed on the host's kernel.
 
 import { type ChildProcess, execFile, spawn } from "node:child_process";
 import { closeSync, openSync } from "node:fs";
@@ -13,31 +13,31 @@ const makeMs = 5 * 60_000;
 const bootMs = 60_000;
 const commandMs = 120_000;
 
-/** systemd, what the package depends on, so that nothing is fetched while it is tested, and bash's completion. */
+/** systemd, the package's dependencies, so that nothing is downloaded during a test, and bash-completion. */
 const installed =
   "systemd,systemd-sysv,dbus,init-system-helpers,libisal2,libseccomp2,libmnl0,libstdc++6,kmod,bash-completion";
 
 export interface Ran {
   readonly code: number;
-  /** stdout and stderr, as they came. */
+  /** stdout and stderr, interleaved. */
   readonly text: string;
 }
 
 export interface Machine {
-  /** As this host sees it. */
+  /** Its path on the host. */
   readonly tree: string;
-  /** Of its PID 1, on this host. */
+  /** The host PID of its PID 1. */
   pid(): number;
-  /** A path on the machine for a process of this host. */
+  /** Translates a path on the machine to a path for a process on the host. */
   path(inside: string): string;
-  /** A shell command on it, as root. */
+  /** Runs a shell command on it, as root. */
   run(command: string): Promise<Ran>;
-  /** Rejects with the output unless the command ends with 0. */
+  /** Rejects with the output unless the command exits with 0. */
   must(command: string): Promise<string>;
   off(): Promise<void>;
 }
 
-/** A tar of the tree, kept in `cache`. */
+/** A tar of the tree, cached in `cache`. */
 export async function debianTree(suite: string, cache: string): Promise<string> {
   const tar = join(cache, "trees", `package-${suite}.tar`);
   if (await isThere(tar)) return tar;
@@ -49,7 +49,7 @@ export async function debianTree(suite: string, cache: string): Promise<string> 
   return tar;
 }
 
-/** Unpacks the tree into `directory` (made here), whose name names its cgroups too. */
+/** Creates `directory` and unpacks the tree into it. The directory's name is also the name of its cgroups. */
 export async function unpackTree(tar: string, directory: string): Promise<string> {
   const tree = join(directory, "tree");
   await mkdir(tree, { recursive: true });
@@ -57,13 +57,13 @@ export async function unpackTree(tar: string, directory: string): Promise<string
   return tree;
 }
 
-/** Starts the machine and waits until its systemd has. */
+/** Starts the machine and waits until its systemd has started. */
 export async function boot(directory: string): Promise<Machine> {
   const tree = join(directory, "tree");
   const cgroups = await makeCgroups(basename(directory));
   const log = openSync(join(directory, "console.log"), "a");
   const script = join(import.meta.dirname, "boot.sh");
-  // The shell joins the cgroups before it gets a view of its own on them.
+  // The shell joins the cgroups before it unshares the cgroup namespace.
   const join_ = cgroups.map((cgroup) => `echo 0 > ${cgroup}/cgroup.procs`).join("; ");
   const namespaces = "--pid --mount --net --uts --ipc --cgroup --propagation private";
   const command = `${join_}; exec unshare ${namespaces} --fork --kill-child=KILL sh ${script} ${tree} ${basename(directory)}`;
@@ -102,7 +102,7 @@ class NamespacedMachine implements Machine {
       const { text } = comm === "systemd\n" ? await this.run("systemctl is-system-running") : { text: "" };
       return /^(running|degraded)/.test(text) || undefined;
     });
-    // As on a host: what pods write is their network's.
+    // Writable from now on, as on a host: pods write only sysctls of their own network namespace.
     await this.must("umount --lazy /proc/sys");
   }
 
@@ -141,17 +141,17 @@ class NamespacedMachine implements Machine {
       await ended;
     }
     for (const cgroup of this.#cgroups) {
-      // The kernel still ends the last processes of the namespace.
+      // The kernel may still be killing the last processes of the namespace.
       await until(`${cgroup} is empty and removed`, bootMs, () => removeCgroup(cgroup));
     }
   }
 }
 
-/** In each hierarchy of this host, or in its only one. */
+/** In each cgroup v1 hierarchy of the host, or in the v2 hierarchy. */
 async function makeCgroups(name: string): Promise<string[]> {
   const root = "/sys/fs/cgroup";
   const unified = await isThere(join(root, "cgroup.controllers"));
-  // That of huge pages other tests mount for a while: what is made in it then cannot be removed later.
+  // Except hugetlb, which other tests mount temporarily: cgroups created in it then could not be removed later.
   const names = (await readdir(root)).filter((each) => each !== "hugetlb");
   const hierarchies = unified ? [root] : names.map((each) => join(root, each));
   const made = [];
@@ -183,7 +183,7 @@ async function isThere(path: string): Promise<boolean> {
   );
 }
 
-/** Every name below `tree` that is not volatile; what Debian's programs and network plugins keep for themselves is left out. */
+/** All paths below `tree`, except volatile files and the state of Debian's programs and of network plugins. */
 export async function namesIn(tree: string): Promise<Set<string>> {
   const aside = [
     "./proc",

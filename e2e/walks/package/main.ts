@@ -1,7 +1,6 @@
-// `npm run e2e:package`: the Debian package, built and used on a machine of its own (machine.ts): installed, started by
-// systemd, upgraded and restarted while a pod runs, removed, purged; and installed where no systemd runs. All of it twice, on
-// Debian 12 and 13.
-// The last line is "N passed, N failed".
+// `npm run e2e:package`: builds the Debian package and tests it on a separate machine (machine.ts): installed, started
+// by systemd, upgraded and restarted while a pod runs, removed, purged; and installed where no systemd runs. All of
+// this on Debian 12 and on Debian 13. The last line is "N passed, N failed".
 
 import assert from "node:assert/strict";
 import { execFile } from "node:child_process";
@@ -29,8 +28,8 @@ process.exitCode = conclude() ? 0 : 1;
 async function walk(): Promise<void> {
   const packages = await mkdtemp(join(tmpdir(), "keelson-packages-"));
   try {
-    const version = await step("npm run package makes a .deb", () => build(packages));
-    await step("the same with a higher version", () => raise(packages, version));
+    const version = await step("npm run package builds a .deb", () => build(packages));
+    await step("the same package is built with a higher version", () => raise(packages, version));
     for (const suite of ["bookworm", "trixie"]) {
       say(`== Debian ${suite}`);
       const tar = await debianTree(suite, toolsDirectory(process.env));
@@ -47,7 +46,9 @@ async function walkOn(treeTar: string, packages: string, version: string): Promi
   undo.defer(() => discard(directory));
   const tree = await unpackTree(treeTar, directory);
   for (const each of [version, later]) await copyFile(join(packages, `keelson_${each}.deb`), `${tree}${deb(each)}`);
-  await step("without systemd: installed, run, purged, and nothing is left", () => withoutSystemd(tree, version));
+  await step("without systemd: installed, run, purged, and nothing is left behind", () =>
+    withoutSystemd(tree, version),
+  );
 
   const machine = await step("Debian's systemd starts", () => boot(directory));
   undo.defer(() => machine.off());
@@ -69,27 +70,30 @@ async function walkOn(treeTar: string, packages: string, version: string): Promi
     await machine.must("keelson image load /root/busybox");
     return await startPod(machine, directory);
   });
-  await step("restarted under a client that calls all the time: no call is refused, the pod is untouched", async () => {
-    await machine.must("systemctl restart keelson.service");
-    await pod.isUntouched();
-    await restartUnderCalls(machine);
-    await pod.isUntouched();
-  });
-  await step("reloaded: systemd waits for it and tells how it went", async () => {
+  await step(
+    "restarted under a client that makes calls continuously: no call is refused, the pod is untouched",
+    async () => {
+      await machine.must("systemctl restart keelson.service");
+      await pod.isUntouched();
+      await restartUnderCalls(machine);
+      await pod.isUntouched();
+    },
+  );
+  await step("reloaded: systemd waits for the reload and reports the result", async () => {
     await machine.must("systemctl reload keelson.service");
-    await until("its status says so", 5_000, async () => {
+    await until("its status reports the reload", 5_000, async () => {
       const status = await machine.must("systemctl show --property=StatusText,ActiveState keelson.service");
       return (status.includes("StatusText=Configuration reloaded") && status.includes("=active")) || undefined;
     });
   });
   await step(
-    "a wrong configuration while a client waits: seconds between two starts, and the corrected one runs",
+    "an invalid configuration while a client waits: seconds between two starts, and the daemon starts once it is corrected",
     async () => {
       await misconfigure(machine);
       await pod.isUntouched();
     },
   );
-  await step("standing still: the watchdog ends it and it starts again, the pod is untouched", async () => {
+  await step("frozen: the watchdog kills the daemon and it is restarted, the pod is untouched", async () => {
     await freeze(machine);
     await pod.isUntouched();
   });
@@ -100,19 +104,19 @@ async function walkOn(treeTar: string, packages: string, version: string): Promi
     assert.match(await machine.must("systemctl is-active keelson.service"), /^active/);
     await pod.isUntouched();
   });
-  await step("removed: no daemon, the pod runs on", async () => {
+  await step("removed: no daemon, the pod keeps running", async () => {
     assert.match(await machine.must("apt-get remove --yes --quiet keelson"), /pods that keep running without it: 1\./);
     assert.notEqual((await machine.run("systemctl is-active keelson.service")).code, 0);
     await pod.runsOn();
   });
-  await step("purged while it runs: refused, and nothing is lost", async () => {
+  await step("purged while a pod runs: refused, and nothing is lost", async () => {
     const { code, text } = await machine.run("dpkg --purge keelson");
     assert.notEqual(code, 0);
     assert.match(text, /pods still running: 1, so \/var\/lib\/keelson is kept/);
     await pod.runsOn();
   });
-  await step("installed again: it has the pod, and takes it down", () => takeOver(machine, version, pod));
-  await step("purged: nothing is left but the user's files", async () => {
+  await step("reinstalled: it finds the pod and can remove it", () => takeOver(machine, version, pod));
+  await step("purged: only the user's files are left", async () => {
     await machine.must("apt-get purge --yes --quiet keelson");
     assert.deepEqual(differences(before, await namesIn(tree)), []);
     assert.equal((await machine.run("test -e /run/keelson")).code, 1);
@@ -120,7 +124,7 @@ async function walkOn(treeTar: string, packages: string, version: string): Promi
   });
 }
 
-/** Answers the version. Compressed little: it is for here. */
+/** Returns the version. Uses fast compression, because the package is only for this test. */
 async function build(into: string): Promise<string> {
   const env = { ...process.env, DPKG_DEB_COMPRESSOR_TYPE: "zstd", DPKG_DEB_COMPRESSOR_LEVEL: "1" };
   await execute("npm", ["run", "--silent", "package"], { cwd: repository, env });
@@ -147,7 +151,7 @@ function deb(version: string): string {
   return `/root/keelson_${version}.deb`;
 }
 
-/** As while an image of a node is built: no PID 1 to talk to. */
+/** As when a node image is built: no systemd is running. */
 async function withoutSystemd(tree: string, version: string): Promise<void> {
   const before = await namesIn(tree);
   const inside = async (...command: string[]) =>
@@ -158,7 +162,7 @@ async function withoutSystemd(tree: string, version: string): Promise<void> {
   assert.deepEqual(differences(before, await namesIn(tree)), []);
 }
 
-/** What an administrator puts there, and no package takes away: a network, by the package's own plugins. */
+/** The administrator's files, which no package removes: a network that uses the package's own plugins. */
 async function writeNetwork(tree: string): Promise<void> {
   await mkdir(join(tree, "etc/keelson/config.toml.d"), { recursive: true });
   await writeFile(join(tree, "etc/keelson/config.toml.d/plugins.toml"), '[cni]\nbin_dirs = ["/usr/lib/keelson/cni"]\n');
@@ -167,7 +171,7 @@ async function writeNetwork(tree: string): Promise<void> {
   await writeFile(join(tree, "etc/cni/net.d/10-keelson.conflist"), defaultNetwork(network));
 }
 
-/** Not one of the connections that are made meanwhile is refused: they wait for the next daemon. */
+/** No connection during a restart is refused: it waits for the next daemon. */
 async function restartUnderCalls(machine: Machine): Promise<void> {
   const restarting = machine.must("systemctl restart keelson.service");
   let ended = false;
@@ -183,7 +187,10 @@ async function restartUnderCalls(machine: Machine): Promise<void> {
   assert(calls > 0);
 }
 
-/** The client makes the socket readable, for which systemd starts the daemon again and observes no limit of the service. */
+/**
+ * A waiting client makes the socket readable, so systemd starts the daemon again, regardless of the service's start
+ * limit.
+ */
 async function misconfigure(machine: Machine): Promise<void> {
   const file = "/etc/keelson/config.toml.d/wrong.toml";
   await machine.must(`echo 'wrong = 1' >${file} && systemctl stop keelson.service`);
@@ -192,7 +199,7 @@ async function misconfigure(machine: Machine): Promise<void> {
     const starts = new Set<string>();
     for (const until = Date.now() + 5_000; Date.now() < until; await sleep(50))
       starts.add(await machine.must("systemctl show --property=ExecMainStartTimestampMonotonic keelson.service"));
-    // The last of the daemon before, and one; on a slow machine one more.
+    // The previous daemon's start, and one start; on a slow machine one more.
     assert(starts.size <= 3, `${starts.size - 1} starts in 5 s`);
   } finally {
     client.destroy();
@@ -200,7 +207,7 @@ async function misconfigure(machine: Machine): Promise<void> {
   await machine.must(`rm ${file} && systemctl restart keelson.service`);
 }
 
-/** A daemon that stands still answers nobody, and does not end by itself. */
+/** A frozen daemon does not answer, and does not exit by itself. */
 async function freeze(machine: Machine): Promise<void> {
   const drop = "/run/systemd/system/keelson.service.d";
   await machine.must(`mkdir -p ${drop} && printf '[Service]\\nWatchdogSec=2\\n' > ${drop}/watchdog.conf`);

@@ -1,4 +1,4 @@
-// A pod on the machine, and whether it still is what it was.
+// A pod on the machine, with checks that it is unchanged.
 
 import assert from "node:assert/strict";
 import { once } from "node:events";
@@ -16,13 +16,13 @@ const logs = "/var/log/walk";
 
 export interface Pod {
   readonly id: string;
-  /** Its process is the one that was started, writes its log on, and the daemon says so. */
+  /** Its original process still runs and writes its log, and the daemon reports it as running. */
   isUntouched(): Promise<void>;
-  /** The same, without a daemon to ask. */
+  /** The same check without a daemon. */
   runsOn(): Promise<void>;
 }
 
-/** `directory`: its name marks the container's process. */
+/** The name of `directory` marks the container's process. */
 export async function startPod(machine: Machine, directory: string): Promise<Pod> {
   const client = connectCri(machine.path(inside));
   const config = {
@@ -46,10 +46,10 @@ export async function startPod(machine: Machine, directory: string): Promise<Pod
   client.close();
   const began = await processOf(mark);
   const limits = await readFile(`/proc/${began.split(" ")[0]}/limits`, "utf8");
-  assert.match(limits, /^Max core file size +unlimited/m, "a container's processes leave no core");
+  assert.match(limits, /^Max core file size +unlimited/m, "a container's processes dump no core");
 
   const runsOn = async () => {
-    assert.equal(await processOf(mark), began, "another process than before");
+    assert.equal(await processOf(mark), began, "the process has changed");
     const log = machine.path(`${logs}/main.log`);
     const length = (await readFile(log)).length;
     await sleep(300);
@@ -63,19 +63,19 @@ export async function startPod(machine: Machine, directory: string): Promise<Pod
       const again = connectCri(machine.path(inside));
       const { status } = await again.containerStatus({ containerId });
       again.close();
-      assert.equal(String(status?.state), "1", `the daemon says ${status?.state} of it`);
+      assert.equal(String(status?.state), "1", `the daemon reports state ${status?.state}`);
     },
   };
 }
 
-/** A connection to the socket on which nothing is said. */
+/** Opens a connection to the socket and sends nothing. */
 export async function connectTo(machine: Machine): Promise<Socket> {
   const socket = connect(machine.path(inside)).on("error", () => undefined);
   await once(socket, "connect");
   return socket;
 }
 
-/** Over a connection of its own. */
+/** Over a new connection. */
 export async function callOnce(machine: Machine): Promise<void> {
   const client = connectCri(machine.path(inside));
   try {
@@ -92,14 +92,14 @@ export async function removePod(machine: Machine, { id }: Pod): Promise<void> {
   client.close();
 }
 
-/** Pid and start time of the shell that has `mark` in its command line. */
+/** PID and start time of the shell that has `mark` in its command line. */
 async function processOf(mark: string): Promise<string> {
   return await until(`a process marked ${mark}`, 5_000, async () => {
     for (const pid of await readdir("/proc")) {
       if (!/^\d+$/.test(pid)) continue;
       const command = await readFile(`/proc/${pid}/cmdline`, "utf8").catch(() => "");
       if (!command.startsWith(`sh\0-c\0: ${mark};`)) continue;
-      // Behind the last parenthesis of the name: state is the first field, start time the 20th.
+      // After the closing parenthesis of the name, state is the first field and start time the 20th.
       const stat = await readFile(`/proc/${pid}/stat`, "utf8");
       return `${pid} ${stat.slice(stat.lastIndexOf(")") + 2).split(" ")[19]}`;
     }

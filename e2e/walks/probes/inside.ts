@@ -1,8 +1,8 @@
-// The measurement itself, started by main.ts in namespaces of its own: its arguments are the directory it may use, those
-// of Kubernetes' and containerd's programs, runc, and the options.
+// The measurement itself, started by main.ts in its own namespaces. Arguments: a working directory, the directories of
+// the Kubernetes and containerd binaries, runc, and the options.
 //
-// A node for each runtime, both in one cluster, and pods on one at a time. The second node is Keelson's, too, until its
-// kubelet is started again with containerd: so nodes, kubelets and networks are the same ones.
+// One node for each runtime, both in one cluster, and pods on one node at a time. The second node also starts with
+// Keelson, until its kubelet is restarted with containerd, so that nodes, kubelets and networks are identical.
 
 import { loadavg, release } from "node:os";
 import { join } from "node:path";
@@ -30,9 +30,9 @@ const settleMs = 15_000;
 const image = "bench.test/busybox:1";
 const pauseImage = "bench.test/pause:1";
 const namespace = "default";
-/** Both kubelets': probes of pods as users have them, and statistics where a kubelet looks for them by default. */
+/** For both kubelets: ordinary probes, and stats from the kubelet's default source. */
 const settings: KubeletSettings = { featureGates: { PodAndContainerStatsFromCRI: false } };
-/** More than this share between the two counts of probes, and their costs are not compared. */
+/** If the two numbers of probes differ by more than this share, their costs are not compared. */
 const tolerated = 0.1;
 
 interface Subject {
@@ -74,7 +74,7 @@ async function containerdNode(): Promise<Subject> {
   return { name: "containerd", node, daemonPid: runtime.service.pid };
 }
 
-/** Waits until the node says that it is ready with such a runtime: the runtime's version. */
+/** Waits until the node is ready with a runtime of this kind; returns the runtime's version. */
 async function runtimeOf(node: Node, scheme: string): Promise<string> {
   const watched = { path: "/api/v1/nodes", list: () => cluster.core.listNode() };
   return await seen<V1Node, string>(cluster.kubeConfig, watched, `${node.name} with ${scheme}`, 60_000, (nodes) => {
@@ -92,7 +92,7 @@ async function versions(): Promise<string> {
   return `${[...runtimes, runcVersion, kubelet].join(", ")}, Node ${process.version}, Linux ${release()}`;
 }
 
-/** Its pods run for as long as it takes, and are gone after. */
+/** Runs the pods for the duration of the measurement and removes them. */
 async function measure({ name, node, daemonPid }: Subject): Promise<Usage> {
   for (let index = 0; index < podCount; index += 1) await createPod(node, `${name}-${index}`);
   await podsBecome(`${podCount} pods on ${name} are ready`, (pods) =>
@@ -132,11 +132,11 @@ async function podsBecome(what: string, holds: Parameters<Cluster["pods"]>[3]): 
   } catch (error) {
     const { items } = await cluster.core.listNamespacedEvent({ namespace, fieldSelector: "type=Warning" });
     const reasons = new Set(items.map(({ reason, message }) => `${reason}: ${message}`));
-    throw new Error(`not as it should be: ${what}; ${[...reasons].slice(0, 5).join("\n")}`, { cause: error });
+    throw new Error(`condition not reached: ${what}; ${[...reasons].slice(0, 5).join("\n")}`, { cause: error });
   }
 }
 
-/** False when there is nothing to compare. */
+/** Returns false if the results cannot be compared. */
 function report([ours, theirs]: readonly Usage[]): boolean {
   if (ours === undefined || theirs === undefined) return false;
   const row = (title: string, value: (of: Usage) => string) =>
@@ -152,7 +152,7 @@ function report([ours, theirs]: readonly Usage[]): boolean {
     each(({ daemon }) => daemon),
   );
   row(
-    "  monitors or shims, and what is not in a pod's cgroup",
+    "  monitors or shims, and other processes outside the pods' cgroups",
     each(({ daemon, runtime }) => runtime - daemon),
   );
   row(
@@ -161,7 +161,7 @@ function report([ours, theirs]: readonly Usage[]): boolean {
   );
   const difference = Math.abs(1 - ours.probes.successful / theirs.probes.successful);
   if (difference > tolerated || Number.isNaN(difference)) {
-    say(`no ratio: the counts of probes differ by ${(difference * 100).toFixed(0)} %`);
+    say(`no ratio: the numbers of probes differ by ${(difference * 100).toFixed(0)} %`);
     return false;
   }
   say(`ratio of CPU: ${(total(ours) / total(theirs)).toFixed(3)}`);

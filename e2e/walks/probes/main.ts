@@ -1,11 +1,12 @@
-// `npm run bench:probes`: what pods with an exec probe each second cost Keelson and containerd, under the same kubelet.
+// `npm run bench:probes`: the CPU cost of pods with an exec probe every second, for Keelson and containerd under the
+// same kubelet.
 //
 // Options:
-//   --pods N      50 unless given
-//   --seconds N   how long CPU is counted for each, 120 unless given
-// Kubernetes and containerd are built out of their Go modules into the tools cache at the first run. The cluster runs in
-// namespaces of its own (fixtures/kubernetes/sealed.ts). CPU is that of cgroups, so a machine that others use as well
-// still gives a figure, unless it keeps either runtime from probing as often: then there is none.
+//   --pods N      default 50
+//   --seconds N   how long CPU is measured for each, default 120
+// The first run builds Kubernetes and containerd from their Go modules into the tool cache. The cluster runs in its own
+// namespaces (fixtures/kubernetes/sealed.ts). CPU time is read from cgroups, so a shared machine still gives a result,
+// unless its load keeps one of the runtimes from running as many probes: then no ratio is printed.
 
 import { kubernetesPrograms } from "../../fixtures/kubernetes/build.ts";
 import { containerdPrograms } from "../../fixtures/kubernetes/containerd.ts";

@@ -1,4 +1,4 @@
-// What a runtime has used so far, and how many probes the kubelet has had an answer to.
+// The CPU time that a runtime has used so far, and the number of probes that were answered to the kubelet.
 
 import { readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
@@ -7,13 +7,13 @@ import type { Node } from "../../fixtures/kubernetes/node.ts";
 import { cgroupHierarchies, makeCgroup } from "../../fixtures/kubernetes/sealed.ts";
 import { cgroupFile } from "../cluster/scene.ts";
 
-/** CPU in milliseconds since each began. */
+/** CPU time in milliseconds since each started. */
 export interface Usage {
-  /** The daemon's own process. */
+  /** The daemon process. */
   readonly daemon: number;
-  /** The daemon, and what it has spawned and is not in a pod's cgroup: monitors or shims, runtime binaries, plugins. */
+  /** The daemon and its children outside the pods' cgroups: monitors or shims, runtime binaries, plugins. */
   readonly runtime: number;
-  /** The pods' cgroups: containers, probes, and whatever the runtime keeps or does there. */
+  /** The pods' cgroups: containers, probes, and whatever the runtime runs there. */
   readonly pods: number;
   readonly probes: ProbeCounts;
 }
@@ -25,7 +25,7 @@ interface ProbeCounts {
 
 const runtimeCgroup = "runtime";
 
-/** The daemon, and all that it spawns from now on, is counted apart from the kubelet and the machine. */
+/** Counts the daemon, and everything that it spawns from now on, separately from the kubelet and the machine. */
 export async function placeRuntime(node: Node, daemonPid: number): Promise<void> {
   const cgroup = join(node.cgroup, runtimeCgroup);
   await makeCgroup(cgroup);
@@ -55,20 +55,20 @@ export function used(before: Usage, after: Usage): Usage {
   };
 }
 
-/** Processes that have ended and cgroups that are gone are in it. */
+/** Includes exited processes and removed cgroups. */
 async function cgroupMilliseconds(node: Node, path: string): Promise<number> {
   const text = await cgroupFile(node, path, "cpuacct.usage", "cpu.stat");
   const microseconds = /^usage_usec (\d+)$/m.exec(text)?.[1];
   return microseconds === undefined ? Number(text) / 1e6 : Number(microseconds) / 1e3;
 }
 
-/** User and system time of all its threads, without its children; proc(5) stat, in ticks of 10 ms. */
+/** User and system time of all its threads, excluding children; proc(5) stat, in ticks of 10 ms. */
 async function processMilliseconds(pid: number): Promise<number> {
   const fields = (await readFile(`/proc/${pid}/stat`, "utf8")).split(") ")[1]?.split(" ") ?? [];
   return (Number(fields[11]) + Number(fields[12])) * 10;
 }
 
-/** The kubelet's own count of its liveness probes: prober_probe_total. */
+/** The kubelet's counter of its liveness probes: prober_probe_total. */
 async function probeCounts({ core }: Cluster, node: Node): Promise<ProbeCounts> {
   const metrics = await core.connectGetNodeProxyWithPath({ name: node.name, path: "metrics/probes" });
   const counts = { successful: 0, failed: 0 };

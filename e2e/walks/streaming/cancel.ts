@@ -1,4 +1,4 @@
-// Sessions that clients leave: after hundreds of them the daemon and the monitor hold what they held before.
+// Sessions that clients abandon: after hundreds of them, the daemon and the monitor hold the same resources as before.
 
 import assert from "node:assert/strict";
 import { setTimeout as delay } from "node:timers/promises";
@@ -16,7 +16,7 @@ import { type Crictl, ended, prints, type Transport } from "./crictl.ts";
 
 interface Held {
   readonly descriptors: readonly [daemon: number, monitor: number];
-  /** Of the monitor: containers' processes and execs. */
+  /** The monitor's descendants: containers' processes and execs. */
   readonly processes: number;
   readonly terminals: number;
 }
@@ -27,7 +27,10 @@ export interface Containers {
   readonly tty: string;
 }
 
-/** `rounds` attaches are left, half over each transport and half of them on a terminal; a tenth as many execs and forwards. */
+/**
+ * Abandons `rounds` attaches, half over each transport and half with a terminal, and a tenth as many execs and
+ * forwards.
+ */
 export async function cancel({ step }: Steps, crictl: Crictl, node: TestNode, rounds: number, containers: Containers) {
   const [monitor = 0] = await monitorPids(node.directory);
   const held = async (): Promise<Held> => ({
@@ -37,28 +40,31 @@ export async function cancel({ step }: Steps, crictl: Crictl, node: TestNode, ro
   });
   const memory = async () =>
     `daemon ${await residentKilobytes(node.daemon.pid)} kB RSS, monitor ${await proportionalKilobytes(monitor)} kB PSS`;
-  // Of the loops' own: `sleep` comes and goes.
+  // Wait out the containers' own `sleep` processes.
   const settled = () => until("sleeps", 5000, async () => await held());
 
   await leave(crictl, containers, 8);
   await delay(500);
   const [before, monitorBefore] = [await settled(), await proportionalKilobytes(monitor)];
   process.stdout.write(`      before: ${JSON.stringify(before)}, ${await memory()}\n`);
-  await step(`${rounds} attaches and ${rounds / 10} execs and port-forwards each are left; nothing stays`, async () => {
-    await leave(crictl, containers, rounds);
-    let after = await held();
-    await until("everything is as before", 10_000, async () => {
-      after = await held();
-      return after.processes <= before.processes &&
-        after.terminals <= before.terminals &&
-        after.descriptors.every((count, index) => count <= (before.descriptors[index] ?? 0))
-        ? true
-        : undefined;
-    }).catch(() => assert.deepEqual(after, before));
-    process.stdout.write(`      after:  ${JSON.stringify(after)}, ${await memory()}\n`);
-    const growth = (await proportionalKilobytes(monitor)) - monitorBefore;
-    assert.ok(growth < 256, `the monitor grew by ${growth} kB`);
-  });
+  await step(
+    `${rounds} attaches and ${rounds / 10} execs and port-forwards each are abandoned; nothing leaks`,
+    async () => {
+      await leave(crictl, containers, rounds);
+      let after = await held();
+      await until("everything is as before", 10_000, async () => {
+        after = await held();
+        return after.processes <= before.processes &&
+          after.terminals <= before.terminals &&
+          after.descriptors.every((count, index) => count <= (before.descriptors[index] ?? 0))
+          ? true
+          : undefined;
+      }).catch(() => assert.deepEqual(after, before));
+      process.stdout.write(`      after:  ${JSON.stringify(after)}, ${await memory()}\n`);
+      const growth = (await proportionalKilobytes(monitor)) - monitorBefore;
+      assert.ok(growth < 256, `the monitor grew by ${growth} kB`);
+    },
+  );
 }
 
 async function leave(crictl: Crictl, { sandbox, plain, tty }: Containers, rounds: number): Promise<void> {
@@ -77,7 +83,7 @@ async function leave(crictl: Crictl, { sandbox, plain, tty }: Containers, rounds
     const forwarded = crictl.start(["port-forward", "--transport", transport, sandbox, "0:8080"]);
     await prints(forwarded, /Forwarding/).finally(() => ended(forwarded));
   };
-  // Four at a time, as clients are.
+  // Four at a time.
   let next = 0;
   const lane = async (): Promise<void> => {
     for (let round = next++; round < rounds; round = next++) await one(round);

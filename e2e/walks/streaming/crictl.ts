@@ -1,4 +1,4 @@
-// crictl as a streaming client: whole runs with their output measured, and ones that a test ends.
+// crictl as a streaming client: complete runs with measured output, and runs that a test kills.
 
 import { type ChildProcess, spawn } from "node:child_process";
 import { createHash } from "node:crypto";
@@ -12,7 +12,7 @@ export interface Outcome {
   readonly status: number | null;
   /** The first 64 KiB of stdout. */
   readonly stdout: Buffer;
-  /** Of all of stdout. */
+  /** Of the complete stdout. */
   readonly size: number;
   readonly sha256: string;
   readonly stderr: string;
@@ -20,11 +20,11 @@ export interface Outcome {
 }
 
 export interface Crictl {
-  /** Runs to the end; at most two minutes. */
+  /** Runs until it exits; at most two minutes. */
   run(words: readonly string[], input?: Iterable<Buffer>): Promise<Outcome>;
-  /** Starts it; the test ends it with `ended`. */
+  /** Starts it; the test kills it with `ended`. */
   start(words: readonly string[], stdin?: "ignore" | "pipe"): ChildProcess;
-  /** The same on a terminal, which ends with it: script(1). */
+  /** The same on a terminal, using script(1). */
   startOnTerminal(words: readonly string[]): ChildProcess;
 }
 
@@ -73,7 +73,7 @@ export async function measure(output: Readable): Promise<Pick<Outcome, "stdout" 
   return { stdout: Buffer.concat(first).subarray(0, 64 << 10), size, sha256: hash.digest("hex") };
 }
 
-/** Waits until its stdout, from now on, holds what is wanted; the match. */
+/** Waits until its stdout, read from now on, matches `wanted`; returns the match. */
 export async function prints(child: ChildProcess, wanted: RegExp): Promise<RegExpExecArray> {
   let [text, stderr] = ["", ""];
   const collect = (bytes: Buffer) => {
@@ -86,18 +86,18 @@ export async function prints(child: ChildProcess, wanted: RegExp): Promise<RegEx
   child.stderr?.on("data", keepEnd);
   try {
     return await until(`crictl prints ${wanted}`, 10_000, async () => {
-      if (child.exitCode !== null) throw new Error("it has ended");
+      if (child.exitCode !== null) throw new Error("it has exited");
       return wanted.exec(text) ?? undefined;
     });
   } catch (error) {
-    throw new Error(`crictl (exit code ${child.exitCode}) printed ${text} and said ${stderr}`, { cause: error });
+    throw new Error(`crictl (exit code ${child.exitCode}) printed ${text}; stderr: ${stderr}`, { cause: error });
   } finally {
     child.stdout?.off("data", collect).resume();
     child.stderr?.off("data", keepEnd).resume();
   }
 }
 
-/** Kills it and waits for its end. */
+/** Kills it and waits until it has exited. */
 export async function ended(child: ChildProcess): Promise<void> {
   if (child.exitCode !== null || child.signalCode !== null) return;
   const closed = once(child, "exit");

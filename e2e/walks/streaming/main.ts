@@ -1,5 +1,5 @@
 // `npm run e2e:streaming -- [ROUNDS] [MEBIBYTES] [CANCELS]`: exec, attach and port-forward with the real crictl, over
-// SPDY and WebSocket: ROUNDS streams of MEBIBYTES each way, and CANCELS sessions whose client leaves.
+// SPDY and WebSocket: ROUNDS streams of MEBIBYTES each way, and CANCELS sessions that their client abandons.
 
 import assert from "node:assert/strict";
 import { createHash, randomBytes } from "node:crypto";
@@ -50,30 +50,30 @@ async function walk(binary: string): Promise<void> {
 }
 
 async function commands(transport: Transport, exec: Exec): Promise<void> {
-  await step(`${transport}: both streams and the exit code`, async () => {
+  await step(`${transport}: exec returns both streams and the exit code`, async () => {
     const { status, stdout, stderr } = await exec([], ["sh", "-c", "echo out; echo err >&2; exit 7"]);
     assert.equal(stdout.toString(), "out\n");
     assert.match(stderr, /^err$/m);
     assert.match(stderr, /exit code 7/);
     assert.equal(status, 1);
   });
-  await step(`${transport}: a program that is not there`, async () => {
+  await step(`${transport}: exec of a missing program`, async () => {
     const { status, stderr } = await exec([], ["/no/such/program"]);
     assert.match(stderr, /\/no\/such\/program/);
     assert.equal(status, 1);
   });
-  await step(`${transport}: a pipe's end reaches the process at once`, async () => {
+  await step(`${transport}: the end of input reaches the process at once`, async () => {
     const { stdout, milliseconds } = await exec(["-i"], ["cat"], [Buffer.from("x\n")]);
     assert.equal(stdout.toString(), "x\n");
     assert.ok(milliseconds < 1000, `${milliseconds} ms`);
   });
-  await step(`${transport}: a process that ends before its input does`, async () => {
+  await step(`${transport}: a process that exits before the end of its input`, async () => {
     const { status, size } = await exec(["-i"], ["head", "-c", "3"], pieces(8 << 20));
     assert.deepEqual([status, size], [0, 3]);
   });
 }
 
-/** Leaves the last input in the container as /tmp/big. */
+/** The last input stays in the container as /tmp/big. */
 async function largeStreams(transport: Transport, exec: Exec, node: TestNode): Promise<Big> {
   const size = mebibytes << 20;
   let sha256 = "";
@@ -106,7 +106,7 @@ async function memory(node: TestNode): Promise<void> {
 }
 
 async function attach(transport: Transport, crictl: Crictl, node: TestNode, id: string): Promise<void> {
-  await step(`${transport}: three attached at once; leaving kills nothing`, async () => {
+  await step(`${transport}: three clients attach at once; detaching kills nothing`, async () => {
     const attached = Array.from({ length: 3 }, () => crictl.start(["attach", "--transport", transport, id]));
     try {
       await Promise.all(attached.map((child) => prints(child, /tick\n.*tick\n/s)));
@@ -125,45 +125,51 @@ async function attachToEnd(
 ): Promise<void> {
   const typed = [Buffer.from("typed\n")];
   const attached = (id: string) => crictl.run(["attach", "-i", "--transport", transport, id], typed);
-  await step(`${transport}: attaching has not failed when the container fails`, async () => {
+  await step(`${transport}: an attach succeeds even if the container exits with an error`, async () => {
     const id = await runContainer(`fails-${transport}`, "read x; echo got $x; exit 3", { stdin: true });
     const { status, stdout, stderr } = await attached(id);
     assert.equal(stdout.toString(), "got typed\n");
     assert.equal(status, 0, stderr);
   });
-  await step(`${transport}: an attach ends with the client's input, where the container's goes on`, async () => {
-    const id = await runContainer(`reads-${transport}`, "while read x; do echo got $x; done", { stdin: true });
-    for (let round = 0; round < 2; round += 1) {
-      const { status, stdout, milliseconds } = await attached(id);
-      assert.deepEqual([status, stdout.toString()], [0, "got typed\n"]);
-      assert.ok(milliseconds < 5_000, `${milliseconds} ms`);
-    }
-  });
+  await step(
+    `${transport}: an attach ends with the client's input, while the container's stdin stays open`,
+    async () => {
+      const id = await runContainer(`reads-${transport}`, "while read x; do echo got $x; done", { stdin: true });
+      for (let round = 0; round < 2; round += 1) {
+        const { status, stdout, milliseconds } = await attached(id);
+        assert.deepEqual([status, stdout.toString()], [0, "got typed\n"]);
+        assert.ok(milliseconds < 5_000, `${milliseconds} ms`);
+      }
+    },
+  );
 }
 
-/** The daemon has stopped reading it when it goes, so only writing can tell. */
+/** The daemon has stopped reading when the client disconnects, so only a write can detect it. */
 async function unreadClient(transport: Transport, crictl: Crictl, node: TestNode, id: string): Promise<void> {
-  await step(`${transport}: a client that leaves while its input is not read takes its process along`, async () => {
-    const [monitor = 0] = await monitorPids(node.directory);
-    const before = new Set(await descendants(monitor));
-    const child = crictl.start(
-      ["exec", "-i", "--transport", transport, id, "sh", "-c", "echo begun; exec sleep 77"],
-      "pipe",
-    );
-    child.stdin?.on("error", () => undefined);
-    await prints(child, /begun/);
-    child.stdin?.write(Buffer.alloc(32 << 20));
-    await delay(1000);
-    const own = (await descendants(monitor)).filter((pid) => !before.has(pid));
-    await ended(child);
-    await until("the process is gone", 20_000, async () => {
-      const left = new Set(await descendants(monitor));
-      return own.every((pid) => !left.has(pid)) ? true : undefined;
-    });
-  });
+  await step(
+    `${transport}: if a client disconnects while its input is not being read, its process is killed`,
+    async () => {
+      const [monitor = 0] = await monitorPids(node.directory);
+      const before = new Set(await descendants(monitor));
+      const child = crictl.start(
+        ["exec", "-i", "--transport", transport, id, "sh", "-c", "echo begun; exec sleep 77"],
+        "pipe",
+      );
+      child.stdin?.on("error", () => undefined);
+      await prints(child, /begun/);
+      child.stdin?.write(Buffer.alloc(32 << 20));
+      await delay(1000);
+      const own = (await descendants(monitor)).filter((pid) => !before.has(pid));
+      await ended(child);
+      await until("the process is killed", 20_000, async () => {
+        const left = new Set(await descendants(monitor));
+        return own.every((pid) => !left.has(pid)) ? true : undefined;
+      });
+    },
+  );
 }
 
-/** Random bytes of that size in all; the same block again and again would hide a piece lost or doubled. */
+/** Random bytes, `size` in total; a repeated block would hide a lost or duplicated piece. */
 function* pieces(size: number): Generator<Buffer> {
   for (let made = 0; made < size; made += 1 << 20) yield randomBytes(Math.min(1 << 20, size - made));
 }
