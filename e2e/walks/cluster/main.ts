@@ -3,8 +3,8 @@
 // Options:
 //   --only NAME   only these parts (can be repeated); their names are in inside.ts
 // The first run builds Kubernetes from its Go modules into the tool cache, which takes 15 minutes. The cluster runs in
-// its own namespaces (fixtures/kubernetes/sealed.ts); the host is compared before and after. The last line is "N
-// passed, N failed".
+// its own namespaces (fixtures/kubernetes/sealed.ts); the host is compared before and after.
+// The last line is "N passed, N failed".
 
 import assert from "node:assert/strict";
 import { mkdtemp, readFile, rm } from "node:fs/promises";

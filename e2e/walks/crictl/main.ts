@@ -14,7 +14,7 @@ import { startDaemon } from "../../fixtures/daemon.ts";
 import { createSteps, until } from "../../fixtures/steps.ts";
 import { criTool, toolsDirectory } from "../../fixtures/tools.ts";
 import { at, type Crictl, type JsonValue, openCrictl } from "./crictl.ts";
-import { compareHost, pictureAtRest } from "./host.ts";
+import { compareHost, stateAtRest } from "./host.ts";
 
 const bridge = "keelson-walk0";
 const prefix = "10.96.77";

@@ -1,6 +1,7 @@
 // `npm run e2e:package`: builds the Debian package and tests it on a separate machine (machine.ts): installed, started
 // by systemd, upgraded and restarted while a pod runs, removed, purged; and installed where no systemd runs. All of
-// this on Debian 12 and on Debian 13. The last line is "N passed, N failed".
+// this on Debian 12 and on Debian 13.
+// The last line is "N passed, N failed".
 
 import assert from "node:assert/strict";
 import { execFile } from "node:child_process";
