@@ -1,4 +1,4 @@
-// ATTACKS.md against the tree: each attack has its row, and each row's tests are there.
+// Checks ATTACKS.md against the tree: each attack has its row, and the tests that a row names exist.
 
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
@@ -37,7 +37,7 @@ test("each test that a row names is in its file under that title", async () => {
   }
 });
 
-test("the page names every advisory that OCI runtimes are judged by", async () => {
+test("the page names every advisory for which OCI runtimes are refused", async () => {
   const source = await readFile(join(top, "pod/runtime-floor.ts"), "utf8");
   const ids = new Set(source.match(/CVE-\d{4}-\d+|GHSA(-[a-z0-9]{4}){3}/g));
   expect(ids.size).toBeGreaterThan(8);
@@ -58,6 +58,6 @@ test("78: every package that is shipped is pinned by its hash, and one known pac
   expect(shipped.length).toBeGreaterThan(5);
   expect(shipped.filter(([, { integrity = "" }]) => !integrity.startsWith("sha512-"))).toEqual([]);
   const scripted = shipped.filter(([, { hasInstallScript }]) => hasInstallScript === true).map(([name]) => name);
-  // It warns of version ranges in the package.json of who installs it, and writes nothing.
+  // Its script only warns about version ranges in the installing package.json, and writes nothing.
   expect(scripted).toEqual(["node_modules/@grpc/proto-loader/node_modules/protobufjs"]);
 });

@@ -1,5 +1,5 @@
 // Published attacks on container runtimes, tried through CRI requests: privileges that processes must not get, and
-// what of ours others may reach. The numbers are the rows of ATTACKS.md.
+// files and sockets that other users must not reach. The numbers are the rows of ATTACKS.md.
 
 import { execFileSync } from "node:child_process";
 import { randomBytes } from "node:crypto";
@@ -44,7 +44,7 @@ test.for(["native", "runc", "crun"])(
   async (handler, { skip }) => {
     skip(lacks(handlers, handler));
     const { client } = node;
-    // crun's `exec -u 1` once meant root (CVE-2026-30892); a user of the image is named like a number, too.
+    // crun's `exec -u 1` ran as root (CVE-2026-30892). Also, a user of the image has a number as its name.
     const passwd = "root:x:0:0::/:/bin/sh\n1:x:0:0::/:\nfour:x:4:5::/:\n";
     const image = await pullHostileImage(node, registry, `users-${handler}`, [{ name: "etc/passwd", content: passwd }]);
     const wishes = [
@@ -65,7 +65,7 @@ test.for(["native", "runc", "crun"])(
       const wanted = `${ids} CapInh: ${none} CapPrm: ${none} CapEff: ${none} CapAmb: ${none}`;
       const { stdout } = await client.execSync({ containerId, cmd: ["sh", "-c", told] });
       expect(stdout.toString()).toBe(`${wanted}\n`);
-      const logged = await until("it has logged", 5000, async () => {
+      const logged = await until("it has written its log", 5000, async () => {
         const text = await readFile(join(node.logs, more.logPath), "utf8");
         return text.endsWith("\n") ? text : undefined;
       });
@@ -85,7 +85,7 @@ test("23: ids that are paths name nothing, and ours are 64 hexadecimal digits", 
     await expect(client.startContainer({ containerId: odd })).rejects.toMatchObject(notFound);
     await expect(client.execSync({ containerId: odd, cmd: ["true"] })).rejects.toMatchObject(notFound);
     await expect(client.podSandboxStatus({ podSandboxId: odd })).rejects.toMatchObject(notFound);
-    // Of what is not there, these say that it is gone.
+    // Removing an object that does not exist succeeds.
     await client.removeContainer({ containerId: odd });
     await client.removePodSandbox({ podSandboxId: odd });
   }
@@ -98,7 +98,7 @@ test("30, 38, 73: nobody but root finds a way to an image's set-user-id program,
   const program = { name: "bin/suid", content: randomBytes(64), mode: 0o4755 };
   const image = await pullHostileImage(node, registry, "suid", [program]);
   const { podSandboxId } = await run("suid", { image: { image } });
-  // Otherwise the test's own directory would be what keeps them out.
+  // Otherwise the mode of the test's own directory would deny access.
   await chmod(node.directory, 0o755);
   const found: string[] = [];
   for (const part of ["root", "run"]) {
@@ -131,7 +131,7 @@ test("81: a container that eats its memory dies of it, its monitor does not, and
   expect(container).toContain(containerId);
   expect(own).not.toContain(podSandboxId);
   await client.execSync({ containerId, cmd: ["touch", "/go-on"] });
-  const ended = await until("it is dead", 20_000, async () => {
+  const ended = await until("the container has exited", 20_000, async () => {
     const { status: told } = await client.containerStatus({ containerId });
     return told?.state === runtime.v1.ContainerState.CONTAINER_EXITED ? told : undefined;
   });

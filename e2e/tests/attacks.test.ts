@@ -45,7 +45,7 @@ async function about(containerId: string): Promise<Verbose> {
   return JSON.parse(info.info ?? "{}");
 }
 
-/** A directory of the host that no container was given. */
+/** A host directory that no container has access to. */
 async function outsideDirectory(name: string): Promise<string> {
   const outside = join(scratch, name);
   await mkdir(outside);
@@ -77,7 +77,7 @@ test("5: a link that a neighbour flips in a shared volume never takes /proc else
 
   const outcomes = new Map<string, number>();
   for (let round = 0; round < rounds; round += 1) {
-    // In turn: /proc itself a link into the volume, and a mount of its own below what is flipped.
+    // Alternately: /proc itself is a link into the volume, or a mount's target is below the flipped link.
     const below = { hostPath: scratch, containerPath: "/shared/level1/proc" };
     const [of, mounts] = round % 2 === 0 ? [linked, [volume]] : [image, [volume, below]];
     const { containerId, said } = await start(`victim-${round}`, of, sleeping, mounts);
@@ -97,7 +97,7 @@ test("5: a link that a neighbour flips in a shared volume never takes /proc else
   await client.removePodSandbox({ podSandboxId });
 }, 600_000);
 
-/** Of the mount on top at this path. */
+/** The file system type of the topmost mount at this path. */
 function fileSystemAt(path: string, mountinfo: string): string | undefined {
   const lines = mountinfo.split("\n").filter((line) => line.split(" ")[4] === path);
   return lines.at(-1)?.split(" - ")[1]?.split(" ")[0];
@@ -139,7 +139,7 @@ test.for(["native", "runc", "crun"])(
       "io.kubernetes.cri.sandbox-namespace": "test",
       "io.kubernetes.cri.container-name": "c",
     });
-    // The client gets back what it gave, and the container is where every other one is.
+    // The client gets its annotations back, and the container's cgroup is in the usual place.
     expect((await client.containerStatus({ containerId })).status?.annotations).toEqual(annotations);
     const cgroups = await readFile(`/proc/${pid}/cgroup`, "utf8");
     expect(cgroups).not.toContain("escaped");
@@ -180,7 +180,7 @@ test.skipIf(criu.kind === "unavailable")(
   },
 );
 
-/** Connects to each path of its standard input ("@name": abstract) and prints what became of it. */
+/** Connects to each path on its standard input ("@name": abstract) and prints the result. */
 const connector = `
 #include <errno.h>
 #include <stdio.h>
@@ -228,11 +228,12 @@ test("26: a container on the host's network and PIDs reaches no socket of ours, 
 
   const pids = [daemon.pid, ...(await monitorPids(node.directory))];
   const ours = await socketsOf(pids);
-  // It sees them all, the host's network namespace being its own: path names and inodes.
+  // In the host's network namespace it sees all of them, with path names and inodes.
   const seen = (await sh("cat /proc/net/unix")).split("\n").map((line) => line.trim().split(/\s+/));
   const names = seen.filter(([, , , , , , inode]) => ours.has(inode ?? "")).map(([, , , , , , , name]) => name);
   const named = [...new Set(names.filter((name) => name !== undefined))];
-  expect(named).toHaveLength(2); // the daemon's, as it was bound before it was put in place, and the monitor's
+  // The daemon's, under the name that it was bound to before the rename, and the monitor's.
+  expect(named).toHaveLength(2);
   expect(named.filter((name) => name.startsWith("@"))).toEqual([]);
 
   const files = await readdir(node.directory, { recursive: true, withFileTypes: true });
@@ -244,7 +245,7 @@ test("26: a container on the host's network and PIDs reaches no socket of ours, 
   const results = (await sh(`connector <<'END'\n${paths.join("\n")}\nEND`)).trimEnd().split("\n");
   expect(results).toHaveLength(paths.length);
   expect(results.filter((line) => line.endsWith("CONNECTED"))).toEqual([]);
-  // The program is no dud: on the host it reaches what the container's did not.
+  // The program works: on the host it connects to the socket that the container could not reach.
   expect(execFileSync(program, { input: `${daemon.socket}\n`, encoding: "utf8" })).toBe(`${daemon.socket} CONNECTED\n`);
   await client.removePodSandbox({ podSandboxId });
 });
@@ -275,15 +276,15 @@ test("59: 150,000 streams opened and reset at once cost the daemon neither its l
     return (await anonymousKilobytes(daemon.pid)) / 1024;
   };
   const sizes = [await flood(), await flood(), await flood(), await flood()];
-  const figures = `${sizes.map((size) => size.toFixed(0)).join(", ")} MB after each quarter`;
-  process.stdout.write(`      ${figures}; slowest Version beside it ${slowest.toFixed(0)} ms\n`);
-  // When the heap finds its size is the collector's to say; what each stream left would add up in every quarter.
+  const memory = `${sizes.map((size) => size.toFixed(0)).join(", ")} MB after each quarter`;
+  process.stdout.write(`      ${memory}; slowest Version call meanwhile ${slowest.toFixed(0)} ms\n`);
+  // The garbage collector decides when the heap stops growing; a leak per stream would show in every quarter.
   const growths = sizes.slice(1).map((size, index) => size - (sizes[index] ?? 0));
   expect(Math.min(...growths)).toBeLessThan(15);
   expect(slowest).toBeLessThan(5000);
 }, 120_000);
 
-/** One session that opens streams and resets them until the server ends it; how many it came to. */
+/** One session that opens and resets streams until the server ends it; returns the number of streams. */
 async function floodOnce(socket: string, most: number): Promise<number> {
   const session = connectHttp2("http://localhost", { createConnection: () => connect(socket) });
   let ended = false;
@@ -330,7 +331,7 @@ test("59: a :path without its slash, or otherwise odd, reaches no method (CVE-20
   await node.client.version({});
 });
 
-/** grpc-status of an empty request to this :path; undefined when the server would not have it at all. */
+/** grpc-status of an empty request to this :path; undefined if the server rejects the stream. */
 async function codeOf(path: string): Promise<number | undefined> {
   const session = connectHttp2("http://localhost", { createConnection: () => connect(node.daemon.socket) });
   session.on("error", () => undefined);
@@ -345,7 +346,7 @@ async function codeOf(path: string): Promise<number | undefined> {
       stream.on("error", () => resolve(undefined));
       stream.on("close", () => resolve(undefined));
       stream.resume();
-      // One uncompressed message of no bytes.
+      // One uncompressed, empty message.
       stream.end(Buffer.alloc(5));
     });
   } finally {

@@ -1,4 +1,4 @@
-// The bundle of a container is a valid OCI bundle: Debian's runc and crun run it as it lies there.
+// The bundle of a container is a valid OCI bundle: Debian's runc and crun can run it unmodified.
 
 import { execFileSync } from "node:child_process";
 import { mkdtemp, readFile, rm } from "node:fs/promises";
@@ -42,7 +42,7 @@ test.each(["runc", "crun"])("%s runs the bundle of a created container", async (
   });
   const { info } = await client.containerStatus({ containerId, verbose: true });
   const bundle: unknown = JSON.parse(info?.info ?? "{}").bundle;
-  if (typeof bundle !== "string") throw new Error("the verbose status names no bundle");
+  if (typeof bundle !== "string") throw new Error("the verbose status has no bundle");
 
   const { output, status } = await runWith(binary, bundle);
   expect(output).toEqual([
@@ -56,7 +56,7 @@ test.each(["runc", "crun"])("%s runs the bundle of a created container", async (
   await client.removePodSandbox({ podSandboxId });
 });
 
-/** The runtime's own view of the bundle; its root is mounted from rootfs.json as PROTOCOL.md says. */
+/** Runs the bundle with the runtime; its root is mounted from rootfs.json as described in PROTOCOL.md. */
 async function runWith(binary: string, bundle: string): Promise<{ output: string[]; status: number }> {
   const { lower, upper, work } = JSON.parse(await readFile(join(bundle, "rootfs.json"), "utf8"));
   const options = `lowerdir=${lower.join(":")},upperdir=${upper},workdir=${work}`;

@@ -1,5 +1,5 @@
-// Checkpoints that are broken off: by their deadline, a stop, the daemon's end, or a file system that does not answer. The
-// container runs on, and nothing of them is left.
+// Checkpoints that are interrupted: by their deadline, a stop, the daemon's exit, or a hanging file system. The
+// container keeps running, and nothing is left behind.
 
 import { readdirSync, readFileSync, readlinkSync, writeFileSync } from "node:fs";
 import { mkdir } from "node:fs/promises";
@@ -20,7 +20,10 @@ import {
 import { mountSilent } from "../fixtures/silent-file-system.ts";
 import { until } from "../fixtures/steps.ts";
 
-/** A directory with a `criu` that writes nothing, and a `tar` that sleeps instead of ending the last archive, that of config.dump. */
+/**
+ * A directory with a `criu` that writes nothing, and a `tar` that hangs while it writes the last archive, with
+ * config.dump.
+ */
 async function endlessTar(context: TestContext, seconds: number): Promise<string> {
   const directory = await fakeCriu(context, "exit 0");
   const tar = `#!/bin/sh\ncase "$*" in\n*config.dump*) echo half-made; exec sleep ${seconds} ;;\n*) exec /usr/bin/tar "$@" ;;\nesac\n`;
@@ -28,13 +31,13 @@ async function endlessTar(context: TestContext, seconds: number): Promise<string
   return directory;
 }
 
-test.concurrent("locations whose file system does not answer are refused, and hold up nothing else", async (context) => {
+test.concurrent("locations on a hanging file system fail, and delay nothing else", async (context) => {
   const node = await nodeOf(context, { programs: await fakeCriu(context, "exit 0") });
   const counted = await counting(node);
   const silent = join(node.directory, "silent");
   await mkdir(silent);
   await using _silent = await mountSilent(silent);
-  // More than Node.js has threads for files.
+  // More than the threads in Node.js's pool.
   const refused = Array.from({ length: 6 }, (_, index) =>
     expect(
       node.client.checkpointContainer({ containerId: counted.containerId, location: join(silent, `${index}.tar`) }),
@@ -48,7 +51,7 @@ test.concurrent("locations whose file system does not answer are refused, and ho
   leavesNothing(counted);
 });
 
-test.concurrent("a stop and the daemon's end do not wait for a location that answers no more", async (context) => {
+test.concurrent("a stop and the daemon's exit do not wait for a location that hangs", async (context) => {
   const node = await nodeOf(context, { programs: await endlessTar(context, 1004) });
   const counted = await counting(node);
   const { containerId } = counted;
@@ -56,7 +59,7 @@ test.concurrent("a stop and the daemon's end do not wait for a location that ans
   await mkdir(archives);
   const location = join(archives, "dump.tar");
   const lost = node.client.checkpointContainer({ containerId, location }).catch(() => "lost");
-  await until("the archive is begun", 5000, async () => (sleepers(1004).length > 0 ? true : undefined));
+  await until("the archive is being written", 5000, async () => (sleepers(1004).length > 0 ? true : undefined));
   {
     await using _silent = await mountSilent(archives);
     const began = performance.now();
@@ -68,29 +71,29 @@ test.concurrent("a stop and the daemon's end do not wait for a location that ans
   expect(await lost).toBe("lost");
   expect(readdirSync(archives)).toHaveLength(1);
   await node.daemon.start();
-  await until("nothing is under way", 5000, async () => (unfinished(node).length === 0 ? true : undefined));
+  await until("no checkpoint is in progress", 5000, async () => (unfinished(node).length === 0 ? true : undefined));
   expect(readdirSync(archives)).toEqual([]);
 });
 
-test.concurrent("of a daemon that dies while it writes the archive nothing is left", async (context) => {
+test.concurrent("a daemon that is killed while it writes the archive leaves nothing behind", async (context) => {
   const node = await nodeOf(context, { programs: await endlessTar(context, 1003) });
   const counted = await counting(node);
   const archives = join(node.directory, "archives");
   await mkdir(archives);
   const location = join(archives, "dump.tar");
   const lost = node.client.checkpointContainer({ containerId: counted.containerId, location }).catch(() => "lost");
-  await until("the archive is begun", 5000, async () => (sleepers(1003).length > 0 ? true : undefined));
+  await until("the archive is being written", 5000, async () => (sleepers(1003).length > 0 ? true : undefined));
   expect(readdirSync(archives)).toHaveLength(1);
   await node.daemon.kill();
   expect(await lost).toBe("lost");
   for (const pid of sleepers(1003)) process.kill(pid, "SIGKILL");
   await node.daemon.start();
-  await until("nothing is under way", 5000, async () => (unfinished(node).length === 0 ? true : undefined));
+  await until("no checkpoint is in progress", 5000, async () => (unfinished(node).length === 0 ? true : undefined));
   expect(readdirSync(archives)).toEqual([]);
   await runsOn(counted);
 });
 
-test.concurrent("a criu that hangs ends at the deadline, and a stop does not wait for it", async (context) => {
+test.concurrent("a hanging criu is killed at the deadline, and a stop does not wait for it", async (context) => {
   const node = await nodeOf(context, { programs: await fakeCriu(context, "sleep 1000") });
   const counted = await counting(node);
   const { containerId, location } = counted;
@@ -102,7 +105,7 @@ test.concurrent("a criu that hangs ends at the deadline, and a stop does not wai
   leavesNothing(counted);
 
   const hanging = node.client.checkpointContainer({ containerId, location }).catch((error: unknown) => error);
-  await until("it is frozen", 5000, async () => (isFrozen(counted) ? true : undefined));
+  await until("the container is frozen", 5000, async () => (isFrozen(counted) ? true : undefined));
   await expect(node.client.checkpointContainer({ containerId, location })).rejects.toMatchObject({
     code: status.ABORTED,
     details: expect.stringContaining("already"),
@@ -114,12 +117,12 @@ test.concurrent("a criu that hangs ends at the deadline, and a stop does not wai
   leavesNothing(counted);
 });
 
-test.concurrent("none begins in a container that is being stopped: it has its grace to end in", async (context) => {
+test.concurrent("no checkpoint starts in a container that is being stopped: it keeps its grace period", async (context) => {
   const node = await nodeOf(context, { programs: await fakeCriu(context, "exec sleep 1005") });
   const script = `trap 'echo told; sleep 1; exit 3' TERM; ${counter}`;
   const { containerId, location, log } = await counting(node, { script });
   const stopping = node.client.stopContainer({ containerId, timeout: Long.fromNumber(5) });
-  await until("it is told", 4000, async () => (readFileSync(log, "utf8").includes("told") ? true : undefined));
+  await until("it gets SIGTERM", 4000, async () => (readFileSync(log, "utf8").includes("told") ? true : undefined));
   const checkpoint = node.client.checkpointContainer({ containerId, location }).catch((error: unknown) => error);
   await stopping;
   expect((await node.client.containerStatus({ containerId })).status?.exitCode).toBe(3);
@@ -129,7 +132,7 @@ test.concurrent("none begins in a container that is being stopped: it has its gr
   });
 });
 
-test.concurrent("of two calls at once one is refused, and a daemon that is told to end breaks the other off", async (context) => {
+test.concurrent("of two concurrent calls one is refused, and the daemon aborts the other when it is stopped", async (context) => {
   const node = await nodeOf(context, { programs: await fakeCriu(context, "sleep 1001") });
   const counted = await counting(node);
   const { containerId, location } = counted;
@@ -141,7 +144,7 @@ test.concurrent("of two calls at once one is refused, and a daemon that is told 
   );
   await until("one is refused", 5000, async () => (codes.length > 0 ? true : undefined));
   expect(codes).toEqual([status.ABORTED]);
-  await until("it is frozen", 5000, async () => (isFrozen(counted) ? true : undefined));
+  await until("the container is frozen", 5000, async () => (isFrozen(counted) ? true : undefined));
   await node.daemon.stop();
   await Promise.all(calls);
   expect(isFrozen(counted)).toBe(false);
@@ -150,12 +153,12 @@ test.concurrent("of two calls at once one is refused, and a daemon that is told 
   await node.daemon.start();
 });
 
-test.concurrent("a daemon that dies meanwhile thaws the container when it is back", async (context) => {
+test.concurrent("a daemon that is killed during a checkpoint thaws the container when it restarts", async (context) => {
   const node = await nodeOf(context, { programs: await fakeCriu(context, "sleep 1002") });
   const counted = await counting(node);
   const { containerId, location } = counted;
   const lost = node.client.checkpointContainer({ containerId, location }).catch(() => "lost");
-  await until("it is frozen", 5000, async () => (isFrozen(counted) ? true : undefined));
+  await until("the container is frozen", 5000, async () => (isFrozen(counted) ? true : undefined));
   await node.daemon.kill();
   expect(await lost).toBe("lost");
   expect(isFrozen(counted)).toBe(true);
@@ -165,7 +168,7 @@ test.concurrent("a daemon that dies meanwhile thaws the container when it is bac
   expect(unfinished(node)).toEqual([]);
 });
 
-/** The fake criu's, which outlives its daemon. */
+/** The `sleep` processes of the fake criu, which outlives its daemon. */
 function sleepers(seconds: number): number[] {
   return readdirSync("/proc")
     .filter((name) => /^\d+$/.test(name))
@@ -184,7 +187,7 @@ function isOfHost(pid: number): boolean {
 }
 
 function isFrozen({ pid }: Counting): boolean {
-  // v1's freezer stops a process in the kernel; so does v2's, and both say so.
+  // Reads the v1 freezer hierarchy, which hybrid hosts have.
   const [, path = ""] = /freezer:(.*)/.exec(readFileSync(`/proc/${pid}/cgroup`, "utf8")) ?? [];
   return readFileSync(`/sys/fs/cgroup/freezer${path}/freezer.state`, "utf8").startsWith("FROZEN");
 }

@@ -1,5 +1,5 @@
-// CheckpointContainer: what is in the archive, that a real CRIU restores it, that the container runs on, and what is refused.
-// What becomes of one that is broken off is checkpoint-broken-off.test.ts's.
+// CheckpointContainer: the contents of the archive, a restore with a real CRIU, the container that keeps running, and
+// refused requests. Interrupted checkpoints are tested in checkpoint-broken-off.test.ts.
 
 import { execFileSync, spawn } from "node:child_process";
 import { once } from "node:events";
@@ -42,7 +42,7 @@ afterAll(async () => {
   await rm(scratch, { recursive: true, force: true });
 });
 
-withCriu("a container is written down, runs on, and is restored by criu where it was", async (context) => {
+withCriu("a container is checkpointed, keeps running, and is restored by criu where it was", async (context) => {
   const node = await nodeOf(context, { programs: realCriu });
   const changes =
     "echo new > /tmp/new; rm /etc/group; rm -r /root; mkdir /root; echo mine > /root/mine; ln /tmp/new /tmp/same; ln -s ./new /tmp/link";
@@ -76,14 +76,14 @@ withCriu("a container is written down, runs on, and is restored by criu where it
   expect(numbers).toEqual(numbers.map((_, index) => (numbers[0] ?? 0) + index));
 });
 
-/** As unpacking does with /tmp of a layer that has no entry for a directory in it. */
+/** Marks /tmp in each layer, as unpacking does for a directory that has no entry of its own in the layer. */
 function markDirectories(layers: string): void {
   const mark = "import os, sys; [os.setxattr(path, 'trusted.keelson.unnamed', b'n') for path in sys.argv[1:]]";
   const directories = readdirSync(layers).map((name) => join(layers, name, "root/tmp"));
   execFileSync("python3", ["-c", mark, ...directories]);
 }
 
-/** Runs the images in this host's network, over the container's root; the first numbers that it counts. */
+/** Restores the images in the host's network, on the container's root; returns the first numbers that it counts. */
 async function restore(
   unpacked: string,
   { node, containerId }: Counting,
@@ -107,9 +107,9 @@ async function restore(
   const binds = new Map<string, string>(
     runtimeSpec.mounts.map(({ destination, source }: { destination: string; source: string }) => [destination, source]),
   );
-  // What was not the container's own, from this host: its bind mounts and the cgroups.
+  // External mounts, provided by this host: the container's bind mounts and the cgroups.
   for (const name of readdirSync("/sys/fs/cgroup")) binds.set(`/sys/fs/cgroup/${name}`, `/sys/fs/cgroup/${name}`);
-  // Masked files are covered with the host's /dev/null; runc's restore gives the same.
+  // Masked files are covered with the host's /dev/null, as in a restore with runc.
   for (const path of runtimeSpec.linux.maskedPaths) binds.set(path, "/dev/null");
   const mounts = [...binds].flatMap(([at, source]) => ["--external", `mnt[${at}]:${source}`]);
   const pidfile = join(scratch, "restored.pid");
@@ -135,7 +135,7 @@ async function restore(
   }
 }
 
-test.concurrent("the archive names the pod, and the image as the pod's spec does where the kubelet gave an id", async (context) => {
+test.concurrent("the archive names the pod, and the image as in the pod's spec even if the kubelet passed an ID", async (context) => {
   const node = await nodeOf(context, { programs: await fakeCriu(context, "exit 0") });
   const { image } = await node.client.imageStatus({ image: { image: node.image } });
   const counted = await counting(node, { image: image?.id ?? "", userSpecifiedImage: node.image });
@@ -147,7 +147,7 @@ test.concurrent("the archive names the pod, and the image as the pod's spec does
     rootfsImageName: node.image,
     rootfsImageRef: image?.id,
   });
-  // As checkpointctl looks for them.
+  // The annotations that checkpointctl reads.
   expect(json("spec.dump").annotations).toMatchObject({
     "io.kubernetes.cri.container-name": "counter",
     "io.kubernetes.cri.sandbox-name": "c",
@@ -155,7 +155,7 @@ test.concurrent("the archive names the pod, and the image as the pod's spec does
   });
 });
 
-test.concurrent("a file beside the location stays, however it is named", async (context) => {
+test.concurrent("files next to the location are not touched, whatever their names", async (context) => {
   const node = await nodeOf(context, { programs: await fakeCriu(context, "exit 0") });
   const { containerId, location } = await counting(node);
   writeFileSync(`${location}.partial`, "somebody's");
@@ -166,7 +166,7 @@ test.concurrent("a file beside the location stays, however it is named", async (
   expect(existsSync(long)).toBe(true);
 });
 
-test.concurrent("what came to the location meanwhile stays", async (context) => {
+test.concurrent("a file created at the location in the meantime is not overwritten", async (context) => {
   const location = join(scratch, "taken.tar");
   const node = await nodeOf(context, { programs: await fakeCriu(context, `echo mine > ${location}`) });
   const counted = await counting(node);
@@ -195,7 +195,7 @@ withCriu.for<[string, { pid?: number; runtimeHandler?: string }]>([
   expect(await proportionalKilobytes(monitor)).toBeLessThan(4000);
 });
 
-withCriu("broken off at any moment, twenty times, it leaves the container running", async (context) => {
+withCriu("interrupted twenty times, at random moments, it leaves the container running", async (context) => {
   const node = await nodeOf(context, { programs: realCriu });
   const counted = await counting(node);
   const { containerId, location } = counted;
@@ -207,16 +207,16 @@ withCriu("broken off at any moment, twenty times, it leaves the container runnin
       ({ code }) => code,
     );
     outcomes.push(code);
-    await until("the checkpoint is over", 5000, async () => (unfinished(node).length === 0 ? true : undefined));
+    await until("the checkpoint has ended", 5000, async () => (unfinished(node).length === 0 ? true : undefined));
     await runsOn(counted);
   }
-  process.stdout.write(`      ${outcomes.filter((code) => code === status.OK).length} of 20 were done in time\n`);
+  process.stdout.write(`      ${outcomes.filter((code) => code === status.OK).length} of 20 completed in time\n`);
   expect(outcomes).toContain(status.DEADLINE_EXCEEDED);
   leavesNothing(counted);
 });
 
-test.concurrent("what cannot be checkpointed is refused in words", async (context) => {
-  // In CRIU's words: the cause, what became of its step, and the end.
+test.concurrent("a container that cannot be checkpointed gets an error with the reason", async (context) => {
+  // CRIU's log: the cause, the failed step, and the final line.
   const errors = [
     "(sk-unix.c:1): no such trick",
     "(cr-dump.c:2): Dump files (pid: 7) failed with -1",
@@ -255,7 +255,7 @@ test.concurrent("what cannot be checkpointed is refused in words", async (contex
   expect(await refusal({})).toEqual([status.FAILED_PRECONDITION, expect.stringContaining("exited")]);
 });
 
-test.concurrent("a container with a terminal is refused in words", async (context) => {
+test.concurrent("a container with a terminal is refused with the reason", async (context) => {
   const node = await nodeOf(context, { programs: await fakeCriu(context, "exit 0") });
   const { containerId, location } = await counting(node, { tty: true });
   await expect(node.client.checkpointContainer({ containerId, location })).rejects.toMatchObject({
@@ -264,7 +264,7 @@ test.concurrent("a container with a terminal is refused in words", async (contex
   });
 });
 
-test.concurrent("without a CRIU that works it says why", async (context) => {
+test.concurrent("without a working CRIU the error says why", async (context) => {
   const broken = join(scratch, "broken");
   await mkdir(broken);
   writeFileSync(

@@ -1,4 +1,4 @@
-// What an operator asks a running daemon at a shell: its status and its images, for people and as JSON.
+// The command line of a running daemon: its status and its images, as text and as JSON.
 
 import { execFile } from "node:child_process";
 import { chmod, mkdir, rm, writeFile } from "node:fs/promises";
@@ -12,7 +12,7 @@ const program = join(import.meta.dirname, "../../cri/keelson");
 let node: TestNode;
 let flag: string;
 
-/** The network's last plugin fails its DEL, or hangs in its ADD, where the flag says so. */
+/** The last plugin in the chain fails its DEL, or hangs in its ADD, if the flag file says so. */
 beforeAll(async () => {
   node = await startNode({
     pluginDirectories: (directory) => [join(directory, "plugins"), "/usr/lib/cni"],
@@ -42,7 +42,7 @@ async function run(...args: string[]): Promise<{ code: number; stdout: string; s
   );
 }
 
-test("status shows an idle node in seven lines, and the same as JSON", async () => {
+test("status shows an idle node in seven lines, and as JSON", async () => {
   const { code, stdout } = await run("status");
   expect(code).toBe(0);
   expect(stdout.trimEnd().split("\n")).toEqual([
@@ -58,7 +58,7 @@ test("status shows an idle node in seven lines, and the same as JSON", async () 
   expect(json).toMatchObject({ version: "0.1.0", images: 1, sandboxes: { ready: 0 }, work: [], leftovers: [] });
 });
 
-test("check --leaks tells what belongs to no pod, and how to remove it", async () => {
+test("check --leaks lists leftovers that belong to no pod, and how to remove them", async () => {
   const places = ["--config", join(node.directory, "config.toml")];
   const { podSandboxId } = await node.client.runPodSandbox({ config: node.podConfig("kept") });
   expect(await run("check", "--leaks", ...places)).toMatchObject({
@@ -81,7 +81,7 @@ test("check --leaks tells what belongs to no pod, and how to remove it", async (
   await node.client.removePodSandbox({ podSandboxId });
 });
 
-test("status names what hangs, since when, and what could not be taken down", async () => {
+test("status lists hanging operations with their duration, and what could not be removed", async () => {
   const { podSandboxId } = await node.client.runPodSandbox({ config: node.podConfig("stays") });
   await writeFile(flag, "fail");
   await node.client.removePodSandbox({ podSandboxId });
@@ -138,7 +138,7 @@ test.each([
   [["image", "pull", "a", "b"], "Unexpected argument 'b' for keelson image pull"],
   [["status", "now"], "Unexpected argument 'now' for keelson status"],
   [["status", "--output", "yaml"], "--output is yaml; it must be text or json"],
-])("%j is a wrong command line", async (args, sentence) => {
+])("%j is an invalid command line", async (args, sentence) => {
   const { code, stdout, stderr } = await run(...args);
   expect({ code, stdout }).toEqual({ code: 2, stdout: "" });
   expect(stderr).toContain(sentence);

@@ -1,4 +1,4 @@
-// What documents and first lines of files say of other files: it must be there.
+// Files that documents and the first lines of sources refer to must exist.
 
 import { readdirSync, readFileSync } from "node:fs";
 import { dirname, join } from "node:path";
@@ -8,16 +8,16 @@ const root = join(import.meta.dirname, "../..");
 const files = ["cri", "pod", "image", "cni", "native", "e2e"].flatMap((folder) =>
   readdirSync(join(root, folder), { recursive: true, encoding: "utf8" }).map((file) => join(folder, file)),
 );
-/** Each file under its whole path, and under the ends of it that documents call it by: "setup/command.cc", "command.cc". */
+/** Each file by its full path and all suffixes of it, as documents refer to it: "setup/command.cc", "command.cc". */
 const known = new Set(files.flatMap((file) => file.split("/").map((_, at, parts) => parts.slice(at).join("/"))));
 const sources = files.filter((file) => /\.(ts|cc|h)$/.test(file) && !/(^native\/build|\/generated)\//.test(file));
 
-/** The comment that a file begins with. */
+/** The comment at the start of a file. */
 function opening(file: string): string {
   return /^(\/\/.*\n)*/.exec(readFileSync(join(root, file), "utf8"))?.[0] ?? "";
 }
 
-/** Names of sources in a text, paths or bare; "-start.ts" too, which nobody could find. Headers may be the kernel's. */
+/** Names of sources in a text, with or without a path. Not headers, which may be the kernel's. */
 function namedFiles(text: string): string[] {
   return [...text.matchAll(/(?<![\w*{}.])[\w./-]*[\w-]+\.(?:ts|cc)(?!\w)/g)].map(([name]) => name);
 }

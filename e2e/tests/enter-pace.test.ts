@@ -1,4 +1,5 @@
-// A2: a container that holds every process on its way in slows nobody else in its pod. Measured, so it runs alone.
+// A2: a container that blocks every process entering it does not slow down others in its pod. A measurement, so it
+// runs alone.
 
 import { setTimeout as delay } from "node:timers/promises";
 import Long from "long";
@@ -22,7 +23,7 @@ interface Times {
   readonly stops: number[];
 }
 
-/** Makes the container hold whoever comes, or lets them go. */
+/** Makes the container block entering processes, or releases them. */
 type Hold = (holder: string, held: boolean) => Promise<void>;
 
 const noTimes = (): Times => ({ execs: [], stops: [] });
@@ -31,12 +32,12 @@ function p95(times: readonly number[]): number {
   return times.toSorted((a, b) => a - b)[Math.floor(times.length * 0.95)] ?? 0;
 }
 
-describe("A2: a container that holds every process on its way in", () => {
-  /** Quiet and held in turn, so that what else the machine does meets both. */
+describe("A2: a container that blocks every process entering it", () => {
+  /** Alternates between quiet and blocked, so that other load on the machine affects both. */
   const turns = 3;
   const roundsInTurn = 14;
 
-  /** Execs in one container of the pod, and stops of others. */
+  /** Measures execs in one container of the pod, and stops of others. */
   async function pace(times: Times, pod: PodConfig, podSandboxId: string, quiet: string, mark: string) {
     for (let round = 0; round < roundsInTurn; round += 1) {
       times.execs.push(await took(() => node.client.execSync({ containerId: quiet, cmd: ["true"] })));
@@ -47,7 +48,7 @@ describe("A2: a container that holds every process on its way in", () => {
     }
   }
 
-  /** The same work with the holder quiet and held. */
+  /** Measures the same work with the holder quiet and blocking. */
   async function measure(pod: PodConfig, podSandboxId: string, quiet: string, name: string, hold: Hold) {
     const [before, during] = [noTimes(), noTimes()];
     for (let turn = 0; turn < turns; turn += 1) {
@@ -69,7 +70,7 @@ describe("A2: a container that holds every process on its way in", () => {
     return { execs: slower("execs"), stops: slower("stops") };
   }
 
-  /** Measured up to three times: other work of the machine may slow one side once, a holder slows its side each time. */
+  /** Measures up to three times: other load may slow down one side once, but a real effect shows every time. */
   async function expectPaceKept(name: string, hold: Hold) {
     const { podSandboxId, ids, pod } = await podWith(node, CONTAINER, name, "sleep 100000");
     const [quiet = ""] = ids;
@@ -84,7 +85,7 @@ describe("A2: a container that holds every process on its way in", () => {
     expect(slower.stops).toBeLessThan(2);
   }
 
-  /** Its main process sends SIGSTOP to whoever comes: with nobody coming, it costs as much. */
+  /** Starts the holder, which sends SIGSTOP to entering processes; it takes the same CPU time if none enters. */
   async function startHolder(pod: PodConfig, podSandboxId: string, name: string): Promise<string> {
     const config = {
       metadata: { name, attempt: 0 },
@@ -98,11 +99,11 @@ describe("A2: a container that holds every process on its way in", () => {
     return containerId;
   }
 
-  test("with SIGSTOP leaves execs and stops in its pod at most twice as slow at p95", async () => {
+  test("with SIGSTOP slows execs and stops in its pod by at most a factor of two at p95", async () => {
     await expectPaceKept("stopping", async () => undefined);
   });
 
-  test("in a frozen cgroup leaves execs and stops in its pod at most twice as slow at p95", async () => {
+  test("in a frozen cgroup slows execs and stops in its pod by at most a factor of two at p95", async () => {
     await expectPaceKept("freezing", async (holder, held) => await freeze(await cgroupOf(node, holder), held));
   });
 });

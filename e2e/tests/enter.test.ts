@@ -1,6 +1,6 @@
-// How processes come into containers, through CRI requests. A1: nothing of ours that a container can see has a
-// capability, a root or a descriptor that its spec does not give. A container with CAP_SYS_PTRACE looks at every
-// process that enters it, and at every sibling that starts.
+// How processes enter containers, through CRI requests. A1: no process of ours that a container can see has a
+// capability, root or descriptor that the container's spec does not grant. A container with CAP_SYS_PTRACE inspects
+// every process that enters it, and every sibling that starts.
 
 import { randomBytes } from "node:crypto";
 import { access, mkdir, readFile, writeFile } from "node:fs/promises";
@@ -17,7 +17,7 @@ import { until } from "../fixtures/steps.ts";
 const { POD, CONTAINER, TARGET } = runtime.v1.NamespaceMode;
 /** `.ci/run` runs 500. */
 const rounds = Number(process.env.KEELSON_RACE_ROUNDS ?? 150);
-/** How many siblings start at once, each in its own turn of the pod's queue. */
+/** How many siblings are started concurrently; the pod's queue runs them one by one. */
 const sideBySide = 4;
 
 interface Sighting {
@@ -40,13 +40,13 @@ afterAll(() => node.close());
 interface Scene {
   readonly pod: PodConfig;
   readonly podSandboxId: string;
-  /** Of the containers that come after it. */
+  /** The security context of the containers started after it. */
   readonly securityContext: object;
   readonly watcherId: string;
   readonly log: string;
 }
 
-/** A pod with a neighbour whose environment is nobody else's, and the attacker. */
+/** A pod with the attacker, and a neighbour with a secret in its environment. */
 async function scene(name: string, pid: number, security: object): Promise<Scene> {
   const { client, image } = node;
   const securityContext = {
@@ -90,7 +90,7 @@ async function scene(name: string, pid: number, security: object): Promise<Scene
   return { pod, podSandboxId, securityContext, watcherId, log: join(node.logs, `${name}-watcher.log`) };
 }
 
-/** Ends the attacker and gives what it saw; the pod goes. */
+/** Stops the attacker, removes the pod and returns what the attacker saw. */
 async function sighting({ podSandboxId, watcherId, log }: Scene): Promise<Sighting> {
   await node.client.stopContainer({ containerId: watcherId, timeout: Long.fromNumber(10) });
   const line = await until("the watcher's report", 10_000, async () =>
@@ -107,19 +107,19 @@ function bits(names: readonly string[]): bigint {
   const order = capabilityNames.split(" ").map((name) => `CAP_${name}`);
   return names.reduce((set, name) => {
     const number = order.indexOf(name);
-    if (number < 0) throw new Error(`which capability is ${name}?`);
+    if (number < 0) throw new Error(`unknown capability ${name}`);
     return set | (1n << BigInt(number));
   }, 0n);
 }
 
-/** Caught at nothing, and really looked at: before the execve too. */
+/** No findings, although processes were inspected, also before their execve. */
 function expectNothingCaught(saw: Sighting): void {
   expect(saw.findings).toEqual([]);
   expect(saw.early).toBeGreaterThan(rounds / 50);
   expect(saw.seized).toBeGreaterThan(0);
 }
 
-describe("A1: a container with CAP_SYS_PTRACE that looks at all who come", () => {
+describe("A1: a container with CAP_SYS_PTRACE that inspects every entering process", () => {
   test.each([
     { words: "with no_new_privs", noNewPrivs: true },
     { words: "without no_new_privs", noNewPrivs: false },
@@ -171,14 +171,14 @@ describe("A1: a container with CAP_SYS_PTRACE that looks at all who come", () =>
   );
 });
 
-/** A pod with containers of shell lines, each with its own PID namespace; their ids. */
+/** A pod with containers that run shell scripts, each with its own PID namespace; returns their IDs. */
 describe("C17: StartContainer", () => {
   interface Hanging {
     readonly podSandboxId: string;
     readonly containerId: string;
     readonly cgroup: string;
     readonly started: Promise<unknown>;
-    /** What its command would make. */
+    /** The file that its command would create. */
     readonly trace: string;
   }
 
@@ -203,12 +203,12 @@ describe("C17: StartContainer", () => {
   }
 
   async function neverRan({ trace, cgroup }: Hanging): Promise<void> {
-    await freeze(cgroup, false).catch(() => "it is gone");
+    await freeze(cgroup, false).catch(() => "already removed");
     await delay(500);
     await expect(access(trace)).rejects.toMatchObject({ code: "ENOENT" });
   }
 
-  test("that hangs ends at its deadline, and the container never runs", async () => {
+  test("that hangs fails at its deadline, and the container never runs", async () => {
     const start = await hangingStart("late");
     expect(await start.started).toMatchObject({ code: status.DEADLINE_EXCEEDED });
     const { status: told } = await node.client.containerStatus({ containerId: start.containerId });
@@ -217,7 +217,7 @@ describe("C17: StartContainer", () => {
     await node.client.removePodSandbox({ podSandboxId: start.podSandboxId });
   });
 
-  test("is waited for by StopContainer, which breaks it off when its grace is over", async () => {
+  test("is waited for by StopContainer, which aborts it when the grace period is over", async () => {
     const start = await hangingStart("stopped");
     const { containerId } = start;
     const stopping = await took(() => node.client.stopContainer({ containerId, timeout: Long.fromNumber(1) }));
@@ -230,7 +230,7 @@ describe("C17: StartContainer", () => {
     await node.client.removePodSandbox({ podSandboxId: start.podSandboxId });
   });
 
-  test("that the daemon dies in does not run on behind the next one's back", async () => {
+  test("that was in progress when the daemon was killed never completes later", async () => {
     const start = await hangingStart("orphaned");
     await node.daemon.kill();
     await node.daemon.start();
@@ -242,13 +242,13 @@ describe("C17: StartContainer", () => {
   });
 });
 
-test("B13: with 128 execs open in a pod, StopContainer, RemoveContainer and StopPodSandbox go through", async () => {
+test("B13: with 128 execs open in a pod, StopContainer, RemoveContainer and StopPodSandbox succeed", async () => {
   const { podSandboxId, ids } = await podWith(node, CONTAINER, "full", "sleep 100000", "sleep 100000", "sleep 100000");
   const [holder = "", stopped = "", removed = ""] = ids;
   const execs = Array.from({ length: 128 }, () =>
     node.client.execSync({ containerId: holder, cmd: ["sleep", "100000"], timeout: Long.ZERO }).catch(() => undefined),
   );
-  const refusal = await until("no more are taken", 10_000, async () => {
+  const refusal = await until("further execs are refused", 10_000, async () => {
     const call = node.client.execSync({ containerId: holder, cmd: ["true"] });
     return await call.then(
       () => undefined,

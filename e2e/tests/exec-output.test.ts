@@ -1,4 +1,4 @@
-// ExecSync with much output: what many such calls at once cost the daemon, and when it gives that back.
+// ExecSync with large output: how much memory many concurrent calls take in the daemon, and when it is released.
 
 import { setTimeout as delay } from "node:timers/promises";
 import { status } from "@grpc/grpc-js";
@@ -18,12 +18,12 @@ beforeAll(async () => {
 });
 afterAll(() => node.close());
 
-/** Bytes of memory the daemon has of its own. */
+/** Anonymous memory of the daemon, in bytes. */
 async function held(): Promise<number> {
   return (await anonymousKilobytes(node.daemon.pid)) * 1024;
 }
 
-/** The memory once it is below that, or 5 s from now. */
+/** The memory once it is below the limit, or after 5 s. */
 async function settled(below: number): Promise<number> {
   const end = performance.now() + 5_000;
   for (;;) {
@@ -33,11 +33,11 @@ async function settled(below: number): Promise<number> {
   }
 }
 
-/** As much as an answer takes. */
+/** An exec with more output than an answer may have. */
 const loud = () =>
   node.client.execSync({ containerId, cmd: ["dd", "if=/dev/zero", "bs=64k", "count=320", "status=none"] });
 
-test("24 large outputs at once have a budget, and what they took is given back within seconds", async () => {
+test("24 concurrent large outputs stay within a budget, and their memory is released within seconds", async () => {
   const before = await held();
   let peak = before;
   const sampler = setInterval(async () => {
@@ -48,34 +48,32 @@ test("24 large outputs at once have a budget, and what they took is given back w
   const whole = answers.filter((answer) => answer.status === "fulfilled" && answer.value.stdout.length > 15 * mebibyte);
   const after = await settled(before + 64 * mebibyte);
   const shown = [before, peak, after].map((bytes) => `${Math.round(bytes / mebibyte)} MiB`);
-  // A busy machine may need more than the 10 s that an output waits for room.
+  // On a busy machine an output may have to wait longer than the limit of 10 s.
   const refused = answers.filter((answer) => answer.status === "rejected").map(({ reason }) => String(reason.details));
   for (const sentence of refused) expect(sentence).toContain("the budget for output had no room for 10 s");
   expect(whole.length + refused.length).toBe(24);
   expect(whole.length).toBeGreaterThanOrEqual(3);
-  // Without a budget it was 800 MiB more, and 780 of them stayed.
+  // Without a budget it grew by 800 MiB, of which 780 were never released.
   expect(peak - before).toBeLessThan(400 * mebibyte);
   expect(after - before).toBeLessThan(64 * mebibyte);
-  console.log(
-    `24 outputs of 16 MiB, ${whole.length} whole: memory before, at most and in the end: ${shown.join(", ")}`,
-  );
+  console.log(`24 outputs of 16 MiB, ${whole.length} complete: memory before, peak and after: ${shown.join(", ")}`);
 }, 120_000);
 
-test("a large output that finds no room for long is refused in words, while small ones are answered", async () => {
+test("a large output that waits too long for memory fails with the reason, while small ones are answered", async () => {
   const held = Array.from({ length: 3 }, (_, index) => {
     const script = `head -c ${mebibyte} /dev/zero; touch /held-${index}; until [ -e /go-on ]; do sleep 0.05; done`;
     return node.client.execSync({ containerId, cmd: ["sh", "-c", script] });
   });
   const areHeld = ["ls", "/held-0", "/held-1", "/held-2"];
   await expect.poll(async () => (await node.client.execSync({ containerId, cmd: areHeld })).exitCode).toBe(0);
-  // What they wrote is on its way to the daemon.
+  // Their output is on its way to the daemon.
   await delay(1_000);
   const refused = loud().catch((error: unknown) => error);
   await delay(500);
   const started = performance.now();
   const small = await node.client.execSync({ containerId, cmd: ["echo", "here"] });
   expect(small.stdout.toString()).toBe("here\n");
-  expect(performance.now() - started, "nobody waits for the large ones").toBeLessThan(2_000);
+  expect(performance.now() - started, "small outputs do not wait for large ones").toBeLessThan(2_000);
   expect(await refused).toMatchObject({
     code: status.RESOURCE_EXHAUSTED,
     details: expect.stringContaining("was killed: the budget for output had no room for 10 s"),
@@ -85,7 +83,7 @@ test("a large output that finds no room for long is refused in words, while smal
   expect((await loud()).stdout.length).toBeGreaterThan(15 * mebibyte);
 }, 60_000);
 
-test("a large output whose client went away frees its room", async () => {
+test("a large output whose client disconnected frees its memory", async () => {
   for (let n = 0; n < 4; n += 1) {
     const gone = node.client.execSync(
       { containerId, cmd: ["sh", "-c", `head -c ${mebibyte} /dev/zero; sleep 60`] },

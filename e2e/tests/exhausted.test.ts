@@ -1,4 +1,5 @@
-// A node whose disk is full, or read-only: every call says so by name, with the path and what to do, and room brings all back.
+// A node that runs out of disk space, descriptors or processes: every call fails with the path and a remedy, and
+// succeeds once there is room again.
 
 import { execFileSync } from "node:child_process";
 import { existsSync } from "node:fs";
@@ -29,13 +30,13 @@ afterAll(async () => {
 
 const filler = () => join(mountPoint, "filler");
 
-/** Not a byte is left. */
+/** Fills the disk completely. */
 async function fill(): Promise<void> {
   const { bavail, bsize } = await statfs(mountPoint);
   await writeFile(filler(), Buffer.alloc(bavail * bsize));
 }
 
-/** A pod, a container in it, from a node that can make neither. */
+/** The errors of creating a pod, and a container in another pod. */
 async function refusals(name: string, podSandboxId: string): Promise<unknown[]> {
   const pod = node.podConfig(name);
   const container = { metadata: { name, attempt: 0 }, image: { image: node.image }, command: ["true"], linux: {} };
@@ -46,7 +47,7 @@ async function refusals(name: string, podSandboxId: string): Promise<unknown[]> 
   return (await Promise.allSettled(calls)).map((call) => (call.status === "rejected" ? call.reason : call.value));
 }
 
-test("a full disk is ResourceExhausted with its path and what to do, and room brings all back", async () => {
+test("a full disk is ResourceExhausted with its path and a remedy, and calls succeed once there is room", async () => {
   const { podSandboxId } = await node.client.runPodSandbox({ config: node.podConfig("there") });
   await fill();
   try {
@@ -66,9 +67,9 @@ test("a full disk is ResourceExhausted with its path and what to do, and room br
   await node.removePods();
 });
 
-test("a read-only disk is ResourceExhausted with its path and what to do", async () => {
+test("a read-only disk is ResourceExhausted with its path and a remedy", async () => {
   const { podSandboxId } = await node.client.runPodSandbox({ config: node.podConfig("there") });
-  // As if the disk under the daemon had become read-only: what is open stays so, what is opened from now on finds it.
+  // As if the disk had become read-only: open files stay writable, files opened from now on are not.
   execFileSync("mount", ["--bind", mountPoint, mountPoint]);
   execFileSync("mount", ["-o", "remount,bind,ro", mountPoint]);
   try {
@@ -88,7 +89,7 @@ test("a read-only disk is ResourceExhausted with its path and what to do", async
   await node.removePods();
 });
 
-test("a daemon without a descriptor to spare is ResourceExhausted, and works on when it has some", async () => {
+test("a daemon without free descriptors is ResourceExhausted, and works again when it has some", async () => {
   const pod = node.podConfig("there");
   const { podSandboxId } = await node.client.runPodSandbox({ config: pod });
   const limit = (soft: string) => execFileSync("prlimit", ["--pid", String(node.daemon.pid), `--nofile=${soft}:`]);
@@ -111,12 +112,12 @@ test("a daemon without a descriptor to spare is ResourceExhausted, and works on 
 
 const pidsCgroups = "/sys/fs/cgroup/pids";
 test.runIf(existsSync(pidsCgroups))(
-  "a daemon that can start no process is ResourceExhausted, and removes what there is",
+  "a daemon that cannot start processes is ResourceExhausted, and can still remove containers",
   async () => {
     const pod = node.podConfig("there");
     const { podSandboxId } = await node.client.runPodSandbox({ config: pod });
     const containerId = await node.runContainer(pod, podSandboxId, "before", "sleep 1000");
-    // As where pods have taken all process ids of the node.
+    // As if pods had used up all PIDs of the node.
     const cgroup = await mkdtemp(join(pidsCgroups, "keelson-exhausted-"));
     const move = async (to: string) => {
       for (const pid of [node.daemon.pid, ...(await forkServerPids(node.directory))])

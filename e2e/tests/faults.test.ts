@@ -1,4 +1,4 @@
-// Slow networks, impatient clients, frozen and killed monitors: one pod's trouble, nobody else's.
+// Slow networks, clients with short deadlines, frozen and killed monitors: a fault in one pod does not affect others.
 
 import { execFileSync } from "node:child_process";
 import { mkdir, readdir, readFile, rename, writeFile } from "node:fs/promises";
@@ -15,7 +15,7 @@ import { startWildNode } from "../fixtures/wild-plugin.ts";
 let node: TestNode;
 afterEach(() => node.close());
 
-/** A plugin at the chain's end that takes `seconds` for an ADD and notes each one. */
+/** A plugin at the end of the chain that takes `seconds` for an ADD and logs each one; returns its log. */
 async function startSlowNode(seconds: number): Promise<string> {
   node = await startNode({ pluginDirectories: (directory) => [join(directory, "plugins"), "/usr/lib/cni"] });
   const { directory, logs } = node;
@@ -29,7 +29,7 @@ async function startSlowNode(seconds: number): Promise<string> {
   return notes;
 }
 
-test("a start that outlives its client is handed to the retry: one pod, one ADD, no reserved name", async () => {
+test("a start that outlives its client is joined by the retry: one pod, one ADD, no reserved name", async () => {
   const notes = await startSlowNode(2);
   const config = node.podConfig("slow");
   await expect(node.client.runPodSandbox({ config }, 500)).rejects.toMatchObject({ code: status.DEADLINE_EXCEEDED });
@@ -43,7 +43,7 @@ test("a start that outlives its client is handed to the retry: one pod, one ADD,
   expect((await readFile(notes, "utf8")).trim().split("\n")).toEqual([first.podSandboxId]);
 });
 
-test("a pod that starts slowly holds up no other, and no list", async () => {
+test("a pod that starts slowly delays no other pod, and no list", async () => {
   await startSlowNode(3);
   const slow = node.client.runPodSandbox({ config: node.podConfig("slow") });
   const host = { ...node.podConfig("host"), linux: { securityContext: { namespaceOptions: { network: 2 } } } };
@@ -55,7 +55,7 @@ test("a pod that starts slowly holds up no other, and no list", async () => {
   await slow;
 });
 
-test("a frozen monitor costs its own pod only", async () => {
+test("a frozen monitor affects its own pod only", async () => {
   node = await startNode();
   const pods = await Promise.all(
     ["a", "b", "c"].map(async (name) => {
@@ -84,7 +84,7 @@ test("a frozen monitor costs its own pod only", async () => {
   expect((await node.client.execSync({ containerId: frozen.containerId, cmd: ["true"] })).exitCode).toBe(0);
 });
 
-test("a killed monitor ends its pod, which says so and can be removed without a trace", async () => {
+test("a killed monitor ends its pod, which is reported as not ready and can be removed completely", async () => {
   node = await startNode();
   const config = node.podConfig("doomed");
   const { podSandboxId } = await node.client.runPodSandbox({ config });
@@ -100,7 +100,7 @@ test("a killed monitor ends its pod, which says so and can be removed without a 
   expect(await node.leftovers()).toEqual([]);
 });
 
-test("a pod whose last record cannot be written is not handed to a retry, and is taken back", async () => {
+test("a pod whose last record cannot be written is not returned to a retry, and is rolled back", async () => {
   const wild = await startWildNode();
   node = wild.node;
   const { plugins } = wild;
@@ -108,13 +108,13 @@ test("a pod whose last record cannot be written is not handed to a retry, and is
   const config = node.podConfig("unrecorded");
   const first = node.client.runPodSandbox({ config }).catch((error: unknown) => String(error));
   const { records } = placesOf(node.directory);
-  // The first record is written, the plugins are at work.
+  // The first record is written, the plugins are running.
   await expect.poll(async () => (await readdir(records)).filter((name) => name.endsWith(".json"))).toHaveLength(1);
   await delay(1000);
   const lift = await dead(records);
   try {
     await plugins.be("calm");
-    // Until the plugin has seen it, on a busy machine too, and the last record is begun.
+    // Long enough, even on a busy machine, for the plugin to finish and the last write to begin.
     await delay(4000);
     await expect(node.client.runPodSandbox({ config }, 1000)).rejects.toMatchObject({ code: status.DEADLINE_EXCEEDED });
   } finally {
@@ -129,7 +129,7 @@ test("a pod whose last record cannot be written is not handed to a retry, and is
   expect(await node.leftovers()).toEqual([]);
 });
 
-test("a seccomp profile that is a FIFO is refused, and holds up neither its pod nor its removal", async () => {
+test("a seccomp profile that is a FIFO is refused, and blocks neither its pod nor its removal", async () => {
   node = await startNode();
   const config = node.podConfig("fifo");
   const { podSandboxId } = await node.client.runPodSandbox({ config });
@@ -149,7 +149,7 @@ test("a seccomp profile that is a FIFO is refused, and holds up neither its pod 
   await node.client.removePodSandbox({ podSandboxId }, 5000);
 });
 
-test("an image that lost a layer on disk is refused with what to do", async () => {
+test("an image that lost a layer on disk is refused with a remedy", async () => {
   node = await startNode();
   const config = node.podConfig("thin");
   const { podSandboxId } = await node.client.runPodSandbox({ config });
@@ -172,7 +172,7 @@ test("a writable layer that cannot be removed leaves no staging directory, and t
   const containerId = await node.runContainer(config, podSandboxId, "c", "true");
   const lift = await full(join(image, "containers", containerId));
   try {
-    // A directory that something is mounted on cannot be moved away (EBUSY).
+    // A directory that is a mount point cannot be renamed (EBUSY).
     await expect(node.client.removeContainer({ containerId })).rejects.toThrow("EBUSY");
   } finally {
     await lift();

@@ -1,5 +1,5 @@
-// What a node with cgroup v2 alone keeps of its own when a pod is privileged. The daemon has a mount namespace with such a
-// host's mounts; of cgroup v2 itself there is one for all.
+// A privileged pod must not change the cgroup v2 mount options of a node with only cgroup v2. The daemon runs in a
+// mount namespace with the mounts of such a host; the cgroup v2 hierarchy itself exists only once.
 
 import { execFileSync } from "node:child_process";
 import { afterAll, beforeAll, expect, test } from "vitest";
@@ -22,13 +22,13 @@ afterAll(async () => {
   execFileSync("unshare", ["--mount", "--propagation", "private", "sh", "-c", mount]);
 });
 
-/** Of cgroup v2, for the whole host. */
+/** The cgroup v2 mount options, which are shared by the whole host. */
 async function options(): Promise<string> {
   return (await readMountTable()).find(({ type }) => type === "cgroup2")?.options ?? "";
 }
 
 test.for(["native", "runc", "crun"])(
-  "a privileged container leaves cgroup v2 its options, with handler %s",
+  "a privileged container does not change the mount options of cgroup v2, with handler %s",
   async (handler, { skip }) => {
     skip(before === "", "this host has no cgroup v2 mounted");
     skip(lacks(handlers, handler));

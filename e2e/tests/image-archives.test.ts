@@ -1,4 +1,4 @@
-// `keelson image save`, `load -` and `tag` as people use them: through pipes, files and full disks.
+// `keelson image save`, `load -` and `tag` as in practice: with pipes, files and full disks.
 
 import { execFile, spawn } from "node:child_process";
 import { once } from "node:events";
@@ -21,7 +21,7 @@ beforeAll(async () => {
 });
 afterAll(() => node.close());
 
-/** A shell's command line, in which `image` stands for the program's. */
+/** Runs a shell command line, in which `image` stands for `keelson image`. */
 async function shell(line: string): Promise<{ code: number; stdout: string; stderr: string }> {
   const prelude = `image() { ${program} image "$@" --socket ${node.daemon.socket}; }`;
   return await execute("bash", ["-c", `${prelude}\n${line}`], { cwd: node.directory }).then(
@@ -34,8 +34,8 @@ async function names(): Promise<string[]> {
   return JSON.parse((await shell("image ls --output json")).stdout).flatMap((each: { names: string[] }) => each.names);
 }
 
-describe("images on their way out and in", () => {
-  test("saved, it is an OCI layout that tar and this program read, by name and by pipe", async () => {
+describe("saving and loading images", () => {
+  test("a saved image is an OCI layout that tar and keelson can read, from a file or a pipe", async () => {
     expect(await shell(`image save whole.tar ${node.image}`)).toMatchObject({ code: 0, stdout: "" });
     const { stdout: listed } = await execute("tar", ["--list", "--verbose", "--file", at("whole.tar")]);
     expect(listed).toMatch(/^-rw-r--r-- 0\/0 +31 1970-01-01 \d\d:\d\d oci-layout\n.* index\.json\n/);
@@ -44,7 +44,7 @@ describe("images on their way out and in", () => {
     expect(JSON.parse(await readFile(at("index.json"), "utf8")).manifests).toMatchObject([
       { annotations: { "org.opencontainers.image.ref.name": node.image, "io.containerd.image.name": node.image } },
     ]);
-    // The same image through each way in.
+    // Load the same image in each way.
     const { stdout: id } = await shell(`image save - ${node.image} | sha256sum; sha256sum < whole.tar`);
     expect(new Set(id.split("\n").filter(Boolean)).size).toBe(1);
     for (const way of [
@@ -61,7 +61,7 @@ describe("images on their way out and in", () => {
     expect((await readdir("/var/tmp")).filter((name) => name.startsWith("keelson-load-"))).toEqual([]);
   });
 
-  test("tagged, it has one name more, and a name moves", async () => {
+  test("a tag adds a name, or moves an existing one", async () => {
     const tagged = await shell(`image tag ${node.image} localhost/test/other:2 --output json`);
     expect(JSON.parse(tagged.stdout).names).toEqual(["localhost/test/busybox:1", "localhost/test/other:2"]);
     expect(await shell(`image tag localhost/none:1 localhost/test/other:3`)).toMatchObject({
@@ -77,7 +77,7 @@ describe("images on their way out and in", () => {
     expect((await shell("tar -xOf both.tar index.json")).stdout.match(/ref\.name/g)).toHaveLength(1);
   });
 
-  test("what is not there is named, and no file is left or touched", async () => {
+  test("a missing image or file is named in the error, and no file is created or changed", async () => {
     await writeFile(at("kept.tar"), "kept");
     expect(await shell("image save kept.tar localhost/none:1")).toMatchObject({
       code: 1,
@@ -93,7 +93,7 @@ describe("images on their way out and in", () => {
     expect((await shell("image load no-such-file")).stderr).toContain("There is no file or directory");
   });
 
-  test("a reader that leaves early ends it with status 1 and no stack trace", async () => {
+  test("if the reader exits early, it exits with status 1 and no stack trace", async () => {
     const { stdout, stderr } = await shell(`image save - ${node.image} | head -c 100 | wc -c; echo \${PIPESTATUS[0]}`);
     expect(stdout).toBe("100\n1\n");
     expect(stderr.split("\n").filter((line) => line !== "" && line !== "-: saving").length).toBeLessThan(2);
@@ -102,7 +102,7 @@ describe("images on their way out and in", () => {
     expect(list.stderr).not.toContain("    at ");
   });
 
-  test("a full disk is said, and the half of an archive is gone", async () => {
+  test("a full disk is reported, and the partial archive is removed", async () => {
     const line = `
       mkdir -p full; mount -t tmpfs -o size=256k tmpfs full
       image save full/a.tar ${node.image}; echo $?; ls -A full
@@ -118,7 +118,7 @@ describe("images on their way out and in", () => {
     expect(stderr.match(/could not be written: ENOSPC/g)).toHaveLength(3);
   });
 
-  test("a terminal that is closed meanwhile leaves no half of an archive", async () => {
+  test("a closed terminal leaves no partial archive", async () => {
     const place = at("closed");
     await mkdir(place);
     const loading = spawn(program, ["image", "load", "-", "--socket", node.daemon.socket], {
@@ -126,17 +126,19 @@ describe("images on their way out and in", () => {
     });
     const said = text(loading.stderr);
     loading.stdin.write("half");
-    await until("what comes is kept", 10_000, async () => ((await readdir(place)).length > 0 ? true : undefined));
+    await until("the input is being stored", 10_000, async () =>
+      (await readdir(place)).length > 0 ? true : undefined,
+    );
     loading.kill("SIGHUP");
     expect(await once(loading, "exit")).toEqual([1, null]);
     expect(await said).toContain("keelson: Interrupted before completion");
     expect(await readdir(place)).toEqual([]);
   });
 
-  test("while its reader does not read the daemon lets the image go; the archive is whole all the same", async () => {
+  test("while the reader is stalled, the image can be removed, and the archive is still complete", async () => {
     const save = async () => {
       const child = spawn(program, ["image", "save", "-", node.image, "--socket", node.daemon.socket]);
-      // It stops where the pipe is full.
+      // It blocks when the pipe is full.
       await once(child.stdout, "readable");
       await vi.waitFor(() => expect(child.stdout.readableLength).toBeGreaterThanOrEqual(64 << 10), 10_000);
       return child;

@@ -17,7 +17,7 @@ let registry: TestRegistry;
 const mapping = [{ containerId: 0, hostId: 300_000, length: 65_536 }];
 const handlers = await ociHandlers();
 
-/** As hosts are hardened: no program runs from where the images are. */
+/** As on a hardened host: the images are on a file system that is mounted noexec. */
 async function mountNoexec(directory: string): Promise<void> {
   const store = join(directory, "root");
   await mkdir(store);
@@ -110,7 +110,7 @@ const volume = (name: string, containerPath: string, more: object = {}) => ({
 });
 
 describe.each(["native", "runc", "crun"])("handler %s", (handler) => {
-  test("shows an image's layers, and a part of it, read-only, and runs its programs unless told not to", async ({
+  test("mounts an image, or a sub path of it, read-only, and runs its programs unless noexec is requested", async ({
     skip,
   }) => {
     skip(lacks(handlers, handler));
@@ -126,7 +126,7 @@ describe.each(["native", "runc", "crun"])("handler %s", (handler) => {
     );
     expect(await sh("touch /two/x /one/x /part/x 2>&1; true")).toMatch(/(Read-only file system[\s\S]*){3}/);
     expect(await sh("/two/tool; /one/tool; /data/tool 2>&1; true")).toMatch(/^ran\nran\n.*denied/);
-    // Links inside lead to the container's own files, as in any directory.
+    // Links in the image resolve in the container, as in any directory.
     expect(await sh("cat /two/out/hostname")).toBe(`shown-${handler}\n`);
     const { status: told } = await node.client.containerStatus({ containerId });
     expect(told?.mounts).toMatchObject(mounts.map(({ containerPath, image }) => ({ containerPath, image })));
@@ -162,7 +162,7 @@ test("in a user namespace the image's owner is the container's root", async () =
   await node.client.removePodSandbox({ podSandboxId });
 });
 
-test("a mounted image cannot be removed, also not after a kill -9; afterwards it can", async () => {
+test("a mounted image cannot be removed, not even after a kill -9; once unmounted it can", async () => {
   const { client, daemon } = node;
   const { podSandboxId, sh } = await run("pinned", { mounts: [volume("two", "/two")] });
   const image = { image: `${registry.address}/data/two:1` };
@@ -178,7 +178,7 @@ test("a mounted image cannot be removed, also not after a kill -9; afterwards it
   await client.pullImage({ image });
 });
 
-test("refuses what cannot be: a missing image, a missing part, a writable one, a host path besides", async () => {
+test("refuses a missing image, a missing sub path, a writable mount, and an additional host path", async () => {
   const missing = { image: { image: "localhost/no/such:1" }, containerPath: "/x", readonly: true };
   await expect(create("missing", { mounts: [missing] })).rejects.toMatchObject({
     code: status.NOT_FOUND,
@@ -228,7 +228,7 @@ describe.each([
     expect(await sh("touch /made /relative/made /elsewhere/made /top/made /../made 2>&1; true")).toMatch(
       /(Read-only[\s\S]*){5}/,
     );
-    // It is the writable layer's: counted with it, and gone with it.
+    // It is part of the writable layer: counted with it, and removed with it.
     const { info } = await node.client.containerStatus({ containerId, verbose: true });
     const { upper } = JSON.parse(await readFile(`${JSON.parse(info?.info ?? "{}").bundle}/rootfs.json`, "utf8"));
     expect(await readFile(`${upper}/declared/made`, "utf8")).toBe("x\n");
@@ -238,7 +238,7 @@ describe.each([
   });
 });
 
-test("a volume that the request mounts itself is the request's, under a read-only root too", async () => {
+test("a mount in the request takes precedence over an image's volume, also under a read-only root", async () => {
   const image = `${registry.address}/with/volumes:1`;
   const mounts = [volume("two", "/declared")];
   const { podSandboxId, sh } = await run("covered", { image, mounts, security: { readonlyRootfs: true } });
@@ -246,7 +246,7 @@ test("a volume that the request mounts itself is the request's, under a read-onl
   await node.client.removePodSandbox({ podSandboxId });
 });
 
-test("a file that the request mounts in the place of a volume is what is found there", async () => {
+test("a file that the request mounts inside an image's volume is visible there", async () => {
   const image = `${registry.address}/with/volumes:1`;
   const hostPath = join(node.directory, "settings");
   await writeFile(hostPath, "of the request\n");
@@ -258,7 +258,7 @@ test("a file that the request mounts in the place of a volume is what is found t
   await node.client.removePodSandbox({ podSandboxId });
 });
 
-test("nothing is left of all that", async () => {
+test("nothing is left behind", async () => {
   await node.removePods();
   await node.daemon.stop();
   expect(await node.leftovers()).toEqual([]);

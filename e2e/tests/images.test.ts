@@ -1,4 +1,4 @@
-// What an image may and may not decide about a container, through CRI requests.
+// What an image can and cannot control in a container, through CRI requests.
 
 import { access, chmod, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
@@ -13,7 +13,7 @@ beforeAll(async () => {
 });
 afterAll(() => node.close());
 
-/** Creates a container that says its environment; its id, and what it said once it has run. */
+/** Creates a container that prints its environment; returns its ID, and its output once it has run. */
 async function runOnce(
   pod: ReturnType<TestNode["podConfig"]>,
   podSandboxId: string,
@@ -86,7 +86,7 @@ test("labels of an image in reserved namespaces decide nothing (CVE-2026-53488)"
   const plain = await runOnce(pod, podSandboxId, "plain", node.image);
   const labelled = await runOnce(pod, podSandboxId, "labelled", image);
   const [ours, theirs] = await Promise.all([specOf(plain.containerId), specOf(labelled.containerId)]);
-  // A runtime is told nothing but the bundle. It differs in what the request makes differ: the container's names.
+  // A runtime gets only the bundle. The bundles may differ only where the requests do: in the container's names.
   const text = (spec: object, id: string, name: string) =>
     JSON.stringify(spec).replaceAll(id, "ID").replaceAll(`"${name}"`, "NAME");
   expect(text(theirs, labelled.containerId, "labelled")).toBe(text(ours, plain.containerId, "plain"));
@@ -126,7 +126,7 @@ test("containers of one image, made side by side, have each its own environment 
   await node.client.removePodSandbox({ podSandboxId });
 });
 
-test("a user of which no UTF-8 can be made is in no answer: clients would refuse the list of all images", async () => {
+test("a user that is not valid UTF-8 is left out of answers: clients would reject the list of all images", async () => {
   const image = "localhost/test/half-a-pair:1";
   const layout = await buildBusyboxImage(join(node.directory, "half-a-pair"), image, { User: "\ud800" });
   node.daemon.keelson("image", "load", layout);

@@ -1,4 +1,4 @@
-// What a container may see and touch of the host, asked for through CRI requests and looked at from inside.
+// What a container can see and access of the host, requested through CRI and checked from inside.
 
 import { createHash } from "node:crypto";
 import { existsSync, readFileSync } from "node:fs";
@@ -37,7 +37,7 @@ describe.each(["native", "runc", "crun"])("handler %s", (handler) => {
   beforeEach(({ skip }) => skip(lacks(handlers, handler)));
 
   test.each([false, true])(
-    "a device asked for in the place of another is found there, privileged %s",
+    "a device requested at the path of another one replaces it, privileged %s",
     async (privileged) => {
       const devices = [
         { hostPath: "/dev/urandom", containerPath: "/dev/random", permissions: "rwm" },
@@ -50,7 +50,7 @@ describe.each(["native", "runc", "crun"])("handler %s", (handler) => {
     },
   );
 
-  test("empty lists of masked and read-only paths mean the field's defaults", async () => {
+  test("empty lists of masked and read-only paths mean the usual defaults of other runtimes", async () => {
     const { podSandboxId, sh } = await run(`masks-${handler}`, { handler });
     const pattern = "/proc/sys/kernel/core_pattern";
     const before = await readFile(pattern, "utf8");
@@ -61,7 +61,7 @@ describe.each(["native", "runc", "crun"])("handler %s", (handler) => {
     await node.client.removePodSandbox({ podSandboxId });
   });
 
-  test("no signal is ignored or blocked, neither of the two that the C library keeps to itself", async () => {
+  test("no signal is ignored or blocked, including the two that the C library reserves", async () => {
     const { client, image, podConfig } = node;
     const config = podConfig(`signals-${handler}`);
     const { podSandboxId } = await client.runPodSandbox({ config, runtimeHandler: handler });
@@ -83,7 +83,7 @@ describe.each(["native", "runc", "crun"])("handler %s", (handler) => {
     await client.removePodSandbox({ podSandboxId });
   });
 
-  test("HOME is what the passwd file says that a pod mounts, in an exec too", async () => {
+  test("HOME is taken from a passwd file that the pod mounts, in an exec too", async () => {
     const passwd = join(node.directory, "passwd");
     await writeFile(passwd, "root:x:0:0:root:/home/elsewhere:/bin/sh\n");
     const mounts = [{ containerPath: "/etc/passwd", hostPath: passwd, readonly: true }];
@@ -95,7 +95,7 @@ describe.each(["native", "runc", "crun"])("handler %s", (handler) => {
     await node.client.removePodSandbox({ podSandboxId });
   });
 
-  test("its own cgroup is the root of what a container sees, at the start and in an exec", async () => {
+  test("a container sees its own cgroup as the root, at the start and in an exec", async () => {
     const { podSandboxId, sh } = await run(`cgroup-${handler}`, { handler, logPath: `cgroup-${handler}.log` });
     const log = await until("the start's cgroups in the log", 10_000, async () => {
       const text = await readFile(join(node.logs, `cgroup-${handler}.log`), "utf8");
@@ -109,7 +109,7 @@ describe.each(["native", "runc", "crun"])("handler %s", (handler) => {
     await node.client.removePodSandbox({ podSandboxId });
   });
 
-  test("with CAP_SYS_ADMIN it mounts its own subtree of the hierarchies and no more", async () => {
+  test("with CAP_SYS_ADMIN it can mount only its own subtree of the cgroup hierarchies", async () => {
     const { podSandboxId, containerId, sh } = await run(`admin-${handler}`, { handler, security: admin });
     const types = hybrid ? ["cgroup -o memory", "cgroup2"] : ["cgroup2"];
     for (const type of types) {
@@ -129,7 +129,7 @@ describe.each(["native", "runc", "crun"])("handler %s", (handler) => {
     await node.client.removePodSandbox({ podSandboxId });
   });
 
-  test("the pod's files are mounted without programs, devices and setuid, and take a quarter of a MiB at most", async () => {
+  test("the pod's files are mounted noexec, nodev and nosuid, and are limited to 256 KiB", async () => {
     const { podSandboxId, sh } = await run(`files-${handler}`, { handler });
     for (const path of ["/etc/resolv.conf", "/etc/hostname", "/dev/shm"])
       expect(await sh(`grep ' ${path} ' /proc/self/mountinfo`)).toMatch(/ rw,nosuid,nodev,noexec/);
@@ -145,14 +145,14 @@ describe.each(["native", "runc", "crun"])("handler %s", (handler) => {
     await node.client.removePodSandbox({ podSandboxId: other });
   });
 
-  // The kernel shows the option where it is not the host's default.
-  test.runIf(overlayFollows)("its root follows no redirect of a layer, though the host's overlays do", async () => {
+  // The kernel shows the option only if it differs from the host's default.
+  test.runIf(overlayFollows)("its root follows no redirect in a layer, although the host's overlays do", async () => {
     const { podSandboxId, sh } = await run(`overlay-${handler}`, { handler });
     expect(await sh("grep ' / / ' /proc/self/mountinfo")).toMatch(/ overlay .*redirect_dir=nofollow/);
     await node.client.removePodSandbox({ podSandboxId });
   });
 
-  test.runIf(hybrid)("a hybrid v1 host's containers find no v2 tree, and each controller", async () => {
+  test.runIf(hybrid)("on a hybrid v1 host, containers see each v1 controller and no v2 tree", async () => {
     const { podSandboxId, sh } = await run(`hybrid-${handler}`, { handler });
     const names = (await sh("ls /sys/fs/cgroup")).trim().split("\n");
     expect(names).not.toContain("unified");
@@ -167,14 +167,14 @@ describe.each(["native", "runc", "crun"])("handler %s", (handler) => {
   });
 });
 
-test("a privileged container has the host's cgroup namespace, and nothing masked", async () => {
+test("a privileged container has the host's cgroup namespace, and no masked paths", async () => {
   const { podSandboxId, sh } = await run("privileged", { security: { privileged: true } });
   expect((await sh("readlink /proc/self/ns/cgroup")).trim()).toBe(await readlink("/proc/self/ns/cgroup"));
   expect(await sh("grep -c ' /proc/' /proc/self/mountinfo; true")).toBe("0\n");
   await node.client.removePodSandbox({ podSandboxId });
 });
 
-test("a container whose request leaves out the namespaces has its pod's shared memory where that is the host's", async () => {
+test("a container without namespaces in its request uses its pod's shared memory, even if that is the host's", async () => {
   const { podSandboxId, sh } = await run("host-ipc", { pod: { securityContext: { namespaceOptions: { ipc: NODE } } } });
   expect(await sh("readlink /proc/self/ns/ipc; stat -c %d /dev/shm")).toBe(
     `${await readlink("/proc/self/ns/ipc")}\n${(await stat("/dev/shm")).dev}\n`,
@@ -182,11 +182,11 @@ test("a container whose request leaves out the namespaces has its pod's shared m
   await node.client.removePodSandbox({ podSandboxId });
 });
 
-test("with users of its own a container has its own cgroup namespace too, and may ask for nothing to be masked", async () => {
+test("a container in a user namespace has its own cgroup namespace too, and can request no masked paths", async () => {
   const { podSandboxId, sh } = await run("own-users", { security: ownUsers });
   for (const row of (await sh("cat /proc/self/cgroup")).trim().split("\n")) expect(row).toMatch(/:\/$/);
   expect(await sh("grep -c ' /proc/' /proc/self/mountinfo; true")).toBe("0\n");
-  // The host's settings are still not that root's to change.
+  // Its root still cannot change the host's settings.
   expect(await sh("(: > /proc/sys/kernel/core_pattern) 2>/dev/null || echo refused")).toBe("refused\n");
   await node.client.removePodSandbox({ podSandboxId });
   const lists = { maskedPaths: ["/proc/kcore"], readonlyPaths: ["/proc/sys"] };
@@ -197,7 +197,7 @@ test("with users of its own a container has its own cgroup namespace too, and ma
 });
 
 describe("a mount at /proc", () => {
-  test.each(["/proc", "/proc/", "//proc/."])("of a directory, as %s, is refused in words", async (containerPath) => {
+  test.each(["/proc", "/proc/", "//proc/."])("of a directory, as %s, is refused with the reason", async (containerPath) => {
     const hostPath = join(node.directory, "no-procfs");
     await expect(create("over-proc", { mounts: [{ hostPath, containerPath }] })).rejects.toMatchObject({
       code: status.INVALID_ARGUMENT,
@@ -206,23 +206,23 @@ describe("a mount at /proc", () => {
     await node.removePods();
   });
 
-  test("of the host's leaves a procfs", async () => {
+  test("of the host's procfs still is a procfs", async () => {
     const { podSandboxId, sh } = await run("host-proc", { mounts: [{ hostPath: "/proc", containerPath: "/proc" }] });
     expect(await sh(`test -d /proc/${process.pid} && stat -f -c %T /proc`)).toBe("proc\n");
-    // What hides parts of a procfs is put on the one that is on top.
+    // The masks are applied to the topmost procfs.
     expect(await sh("(: > /proc/sysrq-trigger) 2>/dev/null || echo refused; cat /proc/keys | wc -c")).toBe(
       "refused\n0\n",
     );
     await node.client.removePodSandbox({ podSandboxId });
   });
 
-  test("of a part of the host's is refused", async () => {
+  test("of a part of the host's procfs is refused", async () => {
     const { start } = await create("part-proc", { mounts: [{ hostPath: "/proc/sys", containerPath: "/proc" }] });
     await expect(start()).rejects.toThrow("refuse to mount over procfs at /proc");
     await node.removePods();
   });
 
-  test("and one over the whole root is refused", async () => {
+  test("is refused if it covers the whole root", async () => {
     await expect(create("root", { mounts: [{ hostPath: "/tmp", containerPath: "/" }] })).rejects.toMatchObject({
       code: status.INVALID_ARGUMENT,
       details: expect.stringContaining("hide the container's root"),
@@ -231,7 +231,7 @@ describe("a mount at /proc", () => {
   });
 });
 
-describe("links that come between a request's check and its use", () => {
+describe("links that are created between a request's check and its use", () => {
   test.each(["parent", "source"])("a link in place of a mount's %s is not followed", async (which) => {
     const base = join(node.directory, `swap-${which}`);
     const secret = join(node.directory, `secret-${which}`);
@@ -246,7 +246,7 @@ describe("links that come between a request's check and its use", () => {
     await node.client.removePodSandbox({ podSandboxId });
   });
 
-  test("a link that was there when the request came is resolved, as before", async () => {
+  test("a link that existed when the request came is resolved", async () => {
     const hostPath = join(node.directory, "early-link");
     await mkdir(join(node.directory, "early"));
     await writeFile(join(node.directory, "early/file"), "content\n");
@@ -270,9 +270,9 @@ describe("a log", () => {
 
   test.each([
     ["below the pod's directory", "pods/pod", "linked/0.log"],
-    ["further below it", "pods/pod", "linked/deep/0.log"],
-    ["in the pod's directory's place", "pods/linked-pod", "0.log"],
-  ])("is not made through a link %s", async (_, directory, logPath) => {
+    ["deeper below it", "pods/pod", "linked/deep/0.log"],
+    ["in place of the pod's directory", "pods/linked-pod", "0.log"],
+  ])("is not created through a link %s", async (_, directory, logPath) => {
     const { podSandboxId, start } = await create("log-link", {
       logDirectory: join(node.directory, directory),
       logPath,
@@ -282,7 +282,7 @@ describe("a log", () => {
     await node.client.removePodSandbox({ podSandboxId });
   });
 
-  test("nor reopened through one that came later", async () => {
+  test("is not reopened through a link that was created later", async () => {
     const logDirectory = join(node.directory, "pods/pod");
     const { podSandboxId, containerId } = await run("log-later", { logDirectory, logPath: "later/0.log" });
     await rename(join(logDirectory, "later"), join(logDirectory, "before"));
@@ -292,7 +292,7 @@ describe("a log", () => {
     await node.client.removePodSandbox({ podSandboxId });
   });
 
-  test("is made where the node keeps its logs behind a link", async () => {
+  test("is created if the node's log directory is behind a link", async () => {
     const { podSandboxId } = await run("log-node", {
       logDirectory: join(node.directory, "pods-link/other"),
       logPath: "container/0.log",
@@ -302,7 +302,7 @@ describe("a log", () => {
   });
 });
 
-test("a container whose seccomp filter is not recorded does not run without one", async () => {
+test("a container whose seccomp filter is missing from its record does not run unfiltered", async () => {
   const profile = { profileType: runtime.v1.SecurityProfile.ProfileType.RuntimeDefault };
   const { podSandboxId, containerId, start } = await create("seccomp", { security: { seccomp: profile } });
   await node.daemon.kill();
@@ -321,7 +321,7 @@ test("a container whose seccomp filter is not recorded does not run without one"
   await node.client.removePodSandbox({ podSandboxId });
 });
 
-test("nothing is left of all that", async () => {
+test("nothing is left behind", async () => {
   await node.removePods();
   await node.daemon.stop();
   expect(await node.leftovers()).toEqual([]);

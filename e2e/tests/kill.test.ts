@@ -1,4 +1,4 @@
-// kill -9 of the daemon: pods run on, logs go on, exit codes are kept, and what was half made is taken down.
+// kill -9 of the daemon: pods keep running and logging, exit codes are kept, and half-created pods are cleaned up.
 
 import { execFileSync } from "node:child_process";
 import { createHash } from "node:crypto";
@@ -16,7 +16,7 @@ afterEach(() => node.close());
 
 const counter = "n=0; while true; do echo count $n; n=$((n + 1)); sleep 0.05; done";
 
-/** Everything a client can ask about. */
+/** Everything that a client can query. */
 async function everything({ client }: TestNode) {
   const { items } = await client.listPodSandbox({});
   const { containers } = await client.listContainers({});
@@ -25,14 +25,14 @@ async function everything({ client }: TestNode) {
     ...containers.map(({ id }) => client.containerStatus({ containerId: id ?? "" })),
   ]);
   const { images } = await client.listImages({});
-  // The time of the answer itself is the one thing that may differ.
+  // Only the time of the answer may differ.
   const text = JSON.stringify({ items, containers, statuses, images }, (key, value) =>
     key === "timestamp" ? 0 : value,
   );
   return JSON.parse(text);
 }
 
-test("a pod runs and logs on, and the next daemon tells of it as the first one did", async () => {
+test("a pod keeps running and logging, and the next daemon reports it as the first one did", async () => {
   node = await startNode();
   const { client, daemon, logs } = node;
   const pod = node.podConfig("counting");
@@ -60,7 +60,7 @@ test("a pod runs and logs on, and the next daemon tells of it as the first one d
   expect(await node.leftovers()).toEqual([]);
 });
 
-test("the process that monitors are forked from is killed: pods run on, the next one starts, and with the daemon it ends", async () => {
+test("if the fork server is killed, pods keep running and the next pod starts; it exits with the daemon", async () => {
   node = await startNode();
   const { client, daemon, directory } = node;
   const pods = ["before", "after"].map((name) => node.podConfig(name));
@@ -85,7 +85,7 @@ test("the process that monitors are forked from is killed: pods run on, the next
   expect(await node.leftovers()).toEqual([]);
 });
 
-test("pods of the version before, by its records and without a directory of files, run on and take containers", async () => {
+test("pods of the previous version, with its records and without a files directory, keep running and accept containers", async () => {
   node = await startNode();
   const { client, daemon, directory } = node;
   const pod = node.podConfig("older");
@@ -110,7 +110,7 @@ test("pods of the version before, by its records and without a directory of file
   expect(await node.leftovers()).toEqual([]);
 });
 
-test("a container that is made in a pod of an older monitor has a HOME, though it mounts a passwd file", async () => {
+test("a container created in a pod of an older monitor has a HOME, although it mounts a passwd file", async () => {
   node = await startNode();
   const { client, directory, image } = node;
   const pod = node.podConfig("older");
@@ -127,11 +127,11 @@ test("a container that is made in a pod of an older monitor has a HOME, though i
   const { containerId } = await client.createContainer({ podSandboxId, sandboxConfig: pod, config });
   await client.startContainer({ containerId });
   const { stdout } = await client.execSync({ containerId, cmd: ["sh", "-c", "echo $HOME"] });
-  // As its image has it: such a monitor would set none.
+  // From its image: such a monitor does not set HOME.
   expect(Buffer.from(stdout).toString()).toBe("/root\n");
 });
 
-/** As keelson 0.1.0 wrote records up to commit 1bafc12. */
+/** The format of records that keelson 0.1.0 wrote up to commit 1bafc12. */
 async function rewriteAsVersion1(path: string): Promise<void> {
   const lines = (await readFile(path, "utf8")).trimEnd().split("\n");
   const { version, body } = JSON.parse(lines.at(-1) ?? "");
@@ -143,7 +143,7 @@ async function rewriteAsVersion1(path: string): Promise<void> {
   await writeFile(path, JSON.stringify({ version: 1, sha256, body: older }));
 }
 
-test("an exit while no daemon was there is reported, with its code and time", async () => {
+test("an exit while no daemon was running is reported, with its code and time", async () => {
   node = await startNode();
   const { client, daemon } = node;
   const pod = node.podConfig("leaving");
@@ -171,7 +171,7 @@ test("an exit while no daemon was there is reported, with its code and time", as
   }
 });
 
-test("a pod half made when the daemon died is taken down by the next, its address and rules too", async () => {
+test("a pod that was half-created when the daemon was killed is removed by the next, with its address and rules", async () => {
   node = await startNode({ pluginDirectories: (directory) => [join(directory, "plugins"), "/usr/lib/cni"] });
   const { client, daemon, directory, logs } = node;
   const started = join(logs, "slow-started");
@@ -193,7 +193,7 @@ test("a pod half made when the daemon died is taken down by the next, its addres
   await daemon.start();
 
   expect((await client.listPodSandbox({})).items).toEqual([]);
-  await until("the half made pod is gone", 10_000, async () => {
+  await until("the half-created pod is removed", 10_000, async () => {
     const names = await readdir(join(directory, "run", "pods"));
     return names.length === 0 ? true : undefined;
   });
@@ -201,7 +201,7 @@ test("a pod half made when the daemon died is taken down by the next, its addres
   expect(await node.leftovers()).toEqual([]);
 });
 
-test("a plugin that fails: the pod is refused with the plugin's words and nothing stays", async () => {
+test("if a plugin fails, the pod fails with the plugin's message and nothing is left behind", async () => {
   node = await startNode({ pluginDirectories: (directory) => [join(directory, "plugins")] });
   const { client, daemon, directory } = node;
   await mkdir(join(directory, "plugins"));
@@ -225,7 +225,7 @@ test("a plugin that fails: the pod is refused with the plugin's words and nothin
   expect(await node.leftovers()).toEqual([]);
 });
 
-test("the next daemon starts while a look at a volume still hangs that the first one began", async () => {
+test("the next daemon starts although the first one's access to a volume still hangs", async () => {
   node = await startNode();
   const { client, daemon, directory, image } = node;
   const volume = join(directory, "volume");

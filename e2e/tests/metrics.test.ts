@@ -1,5 +1,5 @@
-// The daemon's figures, scraped as Prometheus would: what was done is counted, what is there is told, and the page and the
-// dashboard name nothing else.
+// The daemon's metrics, scraped as by Prometheus: counters and gauges are correct, and METRICS.md and the dashboard
+// name no other metrics.
 
 import { mkdir, readFile, writeFile } from "node:fs/promises";
 import { connect } from "node:net";
@@ -26,7 +26,7 @@ beforeAll(async () => {
 });
 afterAll(() => node.close());
 
-/** Values by name and labels, as they stand in the text. */
+/** Values by name and labels, as in the text. */
 async function scrape(): Promise<Map<string, number>> {
   const response = await fetch(url);
   expect(response.status).toBe(200);
@@ -42,7 +42,7 @@ const handled = (method: string, code: string, service = "RuntimeService") =>
 const work = (kind: string, name: string, outcome: string) =>
   `keelson_work_seconds_count{kind="${kind}",name="${name}",outcome="${outcome}"}`;
 
-test("calls, plugins, monitors and pulls are counted with their ends, and what is there is told", async () => {
+test("calls, plugins, monitors and pulls are counted with their outcomes, and current objects are reported", async () => {
   const config = node.podConfig("counted");
   const { podSandboxId } = await node.client.runPodSandbox({ config });
   const containerId = await node.runContainer(config, podSandboxId, "c", "sleep 600");
@@ -74,7 +74,7 @@ test("calls, plugins, monitors and pulls are counted with their ends, and what i
   expect(after.get(work("plugin", "bridge DEL", "OK"))).toBe(1);
 });
 
-test("METRICS.md has every name of ours, and the dashboard asks for no other", async () => {
+test("METRICS.md lists every metric of ours, and the dashboard queries no other", async () => {
   const names = new Set(
     [...(await scrape()).keys()].map((key) => key.replace(/\{.*/, "").replace(/_(bucket|sum|count)$/, "")),
   );
@@ -93,11 +93,11 @@ test("METRICS.md has every name of ours, and the dashboard asks for no other", a
   expect(unknown).toEqual([]);
 });
 
-test("nothing else is served, and who says nothing is hung up on", async () => {
+test("nothing else is served, and silent connections are closed", async () => {
   expect((await fetch(url.replace("/metrics", "/"))).status).toBe(404);
   expect((await fetch(url, { method: "POST" })).status).toBe(405);
   const silent = Array.from({ length: 64 }, () => connect(port, "127.0.0.1").on("error", () => undefined));
-  await until("more than it takes are refused", 5_000, async () =>
+  await until("connections above the limit are refused", 5_000, async () =>
     silent.filter((socket) => socket.destroyed || socket.readableEnded).length >= 32 ? true : undefined,
   );
   for (const socket of silent) socket.destroy();
@@ -107,7 +107,7 @@ test("nothing else is served, and who says nothing is hung up on", async () => {
   });
 });
 
-test("who asks again before the answer is hung up on, and holds up nobody", async () => {
+test("a client that pipelines requests is disconnected, and delays no other", async () => {
   const asking = Array.from({ length: 32 }, () => {
     const socket = connect(port, "127.0.0.1").on("error", () => undefined);
     socket.resume().write("GET /metrics HTTP/1.1\r\nHost: a\r\n\r\n".repeat(300));
@@ -115,7 +115,7 @@ test("who asks again before the answer is hung up on, and holds up nobody", asyn
   });
   const { runtimeName } = await node.client.version({}, 3_000);
   expect(runtimeName).toBe("keelson");
-  await until("they are hung up on", 5_000, async () =>
+  await until("they are disconnected", 5_000, async () =>
     asking.every((socket) => socket.destroyed || socket.readableEnded) ? true : undefined,
   );
   await scrape();

@@ -1,4 +1,4 @@
-// Mounts of host paths, as CRI's Mount asks for them; propagation and read-only trees are critest's part.
+// Mounts of host paths, as requested with CRI's Mount. critest covers propagation and read-only trees.
 
 import { execFileSync } from "node:child_process";
 import { mkdir, mkdtemp, readdir, readFile, rm, symlink, writeFile } from "node:fs/promises";
@@ -15,7 +15,7 @@ let node: TestNode;
 let featureless: string;
 beforeAll(async () => {
   const scratch = await mkdtemp(join(tmpdir(), "keelson-mounts-"));
-  // A runtime that has no "features" command to say what it can do.
+  // A runtime without a "features" command.
   featureless = join(scratch, "featureless");
   const pass = `[ "$1" = features ] && exit 1; exec ${handlers.runc} "$@"`;
   await writeFile(featureless, `#!/bin/sh\n${pass}\n`, { mode: 0o755 });
@@ -53,7 +53,7 @@ async function volume(name: string): Promise<string> {
 }
 
 test.for(["native", "runc"])(
-  "the options noexec, nodev and nosuid are the mount's own, with handler %s",
+  "the options noexec, nodev and nosuid apply to the mount, with handler %s",
   async (handler, { skip }) => {
     skip(lacks(handlers, handler));
     const hostPath = await volume(`options-${handler}`);
@@ -73,19 +73,19 @@ test("an unknown option is refused", async () => {
   await expect(run("unknown", mounts)).rejects.toMatchObject({ code: status.INVALID_ARGUMENT });
 });
 
-test("image_sub_path on a mount without an image says nothing: a pod with an image volume has its other subPaths", async () => {
+test("image_sub_path is ignored on a mount without an image: kubelets set it on the other mounts with a subPath, too", async () => {
   const hostPath = await volume("sub-path");
   const sh = await run("sub-path", [{ hostPath, containerPath: "/data", imageSubPath: "sub-path" }]);
   expect(await sh("/data/tool")).toBe("ran\n");
 });
 
-test("where SELinux is not active, relabelling has nothing to do", async () => {
+test("where SELinux is not active, relabelling is a no-op", async () => {
   const hostPath = await volume("relabel");
   const sh = await run("relabel", [{ hostPath, containerPath: "/data", selinuxRelabel: true }]);
   expect(await sh("/data/tool")).toBe("ran\n");
 });
 
-test("files, links, missing paths and mounts in each other, whatever their order", async () => {
+test("files, links, missing paths and nested mounts work in any order", async () => {
   const outer = await volume("outer");
   const inner = await volume("inner");
   await writeFile(join(outer, "file"), "file\n");
@@ -121,7 +121,7 @@ test.for(["native", "runc"])(
   },
 );
 
-test("what the pod gives its containers is not mounted on the host by way of a volume that both share", async () => {
+test("the pod's own mounts do not propagate to the host through a shared volume", async () => {
   const hostPath = await volume("shared-etc");
   const linked = await volume("linked-etc");
   execFileSync("mount", ["-t", "tmpfs", "none", hostPath]);
@@ -143,7 +143,7 @@ test("what the pod gives its containers is not mounted on the host by way of a v
   }
 });
 
-test("a terminal's console is not mounted on the host by way of a /dev that both share", async () => {
+test("a terminal's console does not propagate to the host through a shared /dev", async () => {
   const hostPath = join(node.directory, "shared-dev");
   await mkdir(hostPath);
   execFileSync("mount", ["--rbind", "/dev", hostPath]);
@@ -170,7 +170,7 @@ test("a terminal's console is not mounted on the host by way of a /dev that both
   }
 });
 
-test("a target and a working directory may climb, and end in the container's root", async () => {
+test("a mount target and a working directory with .. stay inside the container's root", async () => {
   const hostPath = await volume("climbing");
   const { client, image } = node;
   const pod = node.podConfig("climbing");
@@ -192,7 +192,7 @@ test("a target and a working directory may climb, and end in the container's roo
   await client.removePodSandbox({ podSandboxId });
 });
 
-test("a recursively read-only tree, and the handler that cannot make one", async ({ skip }) => {
+test("a recursively read-only tree, and a handler that does not support it", async ({ skip }) => {
   skip(lacks(handlers, "runc"));
   const hostPath = await volume("tree");
   await mkdir(join(hostPath, "below"));
@@ -217,7 +217,7 @@ test("a recursively read-only tree, and the handler that cannot make one", async
 test.each([
   { name: "bidirectional", propagation: 2, kind: " shared:" },
   { name: "host-to-container", propagation: 1, kind: " master:" },
-])("a $name mount of what the host shares with nobody is refused, and works once it is shared", async (wish) => {
+])("a $name mount of a private host mount is refused, and works once it is shared", async (wish) => {
   const { name, propagation, kind } = wish;
   const hostPath = await volume(`shared-${name}`);
   execFileSync("mount", ["-t", "tmpfs", "--make-private", "none", hostPath]);
@@ -240,7 +240,7 @@ test.each([
   }
 });
 
-test("a mount of what the host itself gets from elsewhere gets it too, and gives nothing", async () => {
+test("a host-to-container mount of a slave mount works, and a bidirectional one is refused", async () => {
   const source = await volume("given");
   const hostPath = await volume("got");
   execFileSync("mount", ["-t", "tmpfs", "--make-shared", "none", source]);
@@ -258,7 +258,7 @@ test("a mount of what the host itself gets from elsewhere gets it too, and gives
   }
 });
 
-test("volumes whose file system does not answer hold up no other pod, and their own pods can be stopped", async () => {
+test("volumes on a hanging file system delay no other pod, and their own pods can be stopped", async () => {
   const { client, image } = node;
   const directory = join(node.directory, "silent");
   await mkdir(directory);
@@ -290,7 +290,7 @@ test("volumes whose file system does not answer hold up no other pod, and their 
   await Promise.all(pods.map(({ podSandboxId }) => client.removePodSandbox({ podSandboxId })));
 });
 
-test("devices whose file system does not answer hold up no other pod", async () => {
+test("devices on a hanging file system delay no other pod", async () => {
   const { client, image } = node;
   const directory = join(node.directory, "silent-devices");
   await mkdir(directory);

@@ -1,4 +1,4 @@
-// The network of a pod as its containers find it: settings of its interfaces, sysctls, and what users without capabilities may.
+// The network of a pod as seen by its containers: interface settings, sysctls, and what unprivileged users may do.
 
 import { readFile, writeFile } from "node:fs/promises";
 import { afterAll, beforeAll, expect, test } from "vitest";
@@ -36,7 +36,7 @@ test("interfaces take no router advertisement and route nothing to loopback, wha
   }
 });
 
-test("sysctls of an interface are set once the network has brought it; one that it does not bring has no pod", async () => {
+test("sysctls of an interface are set once the network has created it; if it does not exist, the pod fails", async () => {
   const of = (name: string) => ({ pod: { sysctls: { [`net.ipv4.conf.${name}.rp_filter`]: "2" } } });
   const { sh } = await run("of-interface", of("eth0"));
   expect(await sh("cat /proc/sys/net/ipv4/conf/eth0/rp_filter")).toBe("2\n");
@@ -46,7 +46,7 @@ test("sysctls of an interface are set once the network has brought it; one that 
   await node.removePods();
 });
 
-test("users without capabilities listen on any port and send echo requests, in users of the pod's own too", async () => {
+test("users without capabilities can listen on any port and send echo requests, in a user namespace too", async () => {
   const user = { runAsUser: { value: 1000 }, capabilities: { dropCapabilities: ["ALL"] } };
   const listen = "nc -l -p 80 -e true & sleep 0.2; nc 127.0.0.1 80 </dev/null && echo heard";
   const mapping = [{ containerId: 0, hostId: 200_000, length: 65_536 }];
@@ -66,7 +66,7 @@ test("users without capabilities listen on any port and send echo requests, in u
   await node.removePods();
 });
 
-test("a pod without IPv6 has none, though the network's plugins enable it for their address", async () => {
+test("a pod without IPv6 has none, although the network's plugins enable it for their address", async () => {
   const added = [{ subnet: "fd00:6b65:656c::/64" }];
   await node.changePlugins(([bridge]) => bridge?.ipam?.ranges.push(added));
   try {

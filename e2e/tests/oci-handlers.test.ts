@@ -1,4 +1,4 @@
-// OCI runtimes as handlers of a daemon: which are refused, and what is not handed to any of them.
+// OCI runtimes as handlers of a daemon: which are refused, and which roots are passed to none of them.
 
 import { execFileSync } from "node:child_process";
 import { mkdir, mkdtemp, readdir, readFile, rename, rm, writeFile } from "node:fs/promises";
@@ -16,7 +16,7 @@ let scratch: string;
 let node: TestNode;
 let registry: TestRegistry;
 
-/** A runtime that says of itself what the test wants, and otherwise is `binary`. */
+/** A runtime that reports the given version, and otherwise runs `binary`. */
 async function posing(name: string, version: string, binary: string): Promise<string> {
   const path = join(scratch, name);
   const script = `#!/bin/sh\n[ "$1" = --version ] && { echo "${version}"; exit; }\nexec ${binary} "$@"\n`;
@@ -30,7 +30,7 @@ beforeAll(async () => {
   const changing = lacks(handlers, "runc")
     ? {}
     : { changing: await posing("changing", "runc version 1.3.6", handlers.runc ?? "") };
-  // What a distribution that mends nothing could ship under a new number: only our own care is left.
+  // Vulnerable runtimes that report a fixed version: only our own checks protect the host.
   const lying = {
     "lying-runc": await posing("lying-runc", "runc version 1.3.6", oldRuntimes.runc),
     "lying-crun": await posing("lying-crun", "crun version 1.28", oldRuntimes.crun),
@@ -63,7 +63,7 @@ test.each([
   },
 );
 
-test("the status offers only the handlers that passed, and the log says why the others do not", async () => {
+test("the status lists only the handlers that passed, and the log says why the others did not", async () => {
   const offered = (await node.client.status({})).runtimeHandlers.map(({ name }) => name);
   expect(offered).toEqual(expect.arrayContaining(["", "native", "lying-runc", "lying-crun", ...Object.keys(handlers)]));
   for (const name of ["old-runc", "old-crun", "missing"]) {
@@ -97,7 +97,7 @@ test("a daemon whose default handler is refused does not start, and keelson chec
   });
 });
 
-test("after a downgrade under a running daemon nothing is started with it, and what runs can be stopped", async ({
+test("after a downgrade under a running daemon, nothing is started with the runtime, and running containers can be stopped", async ({
   skip,
 }) => {
   skip(lacks(handlers, "runc"));
@@ -130,7 +130,7 @@ test("after a downgrade under a running daemon nothing is started with it, and w
   expect((await client.listPodSandbox({})).items).toEqual([]);
 });
 
-/** A directory of the host with a file that runc below 1.3.6 removes, and its listing. */
+/** A host directory with a file that runc before 1.3.6 would remove. */
 async function decoyDirectory(name: string): Promise<string> {
   const outside = join(scratch, name);
   await mkdir(outside);
@@ -161,7 +161,7 @@ test.for(["native", "lying-runc", "lying-crun", "runc", "crun"])(
     skip(!handler.startsWith("lying") && lacks(handlers, handler));
     for (const form of ["absolute", "relative"]) {
       const outside = await decoyDirectory(`dev-${form}-${handler}`);
-      // The root is mounted in a directory of the node: enough ".." lead from there to the host's root.
+      // The root is mounted in a directory of the node: enough ".." reach the host's root.
       const link = form === "absolute" ? outside : `../../../../../../../../../..${outside}`;
       const image = await pullHostileImage(node, registry, `dev-${form}-${handler}`, [{ name: "dev", link }]);
       const said = await start(`dev-${form}-${handler}`, image, handler);

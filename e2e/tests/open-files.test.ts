@@ -1,4 +1,4 @@
-// How many files a container's processes may have open: as many as the daemon when it was started, whose limit Node raises.
+// The limit on open files of a container's processes: the one that the daemon was started with, before Node raised it.
 
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { startNode, type TestNode } from "../fixtures/node.ts";

@@ -1,5 +1,5 @@
-// Pods on the network of our own plugins: a port of the host leads to them, they reach outside by the host's address, and
-// nothing of them stays.
+// Pods on a network of our own plugins: they are reachable through a host port, reach the outside with the host's
+// address, and leave nothing behind.
 
 import { execFileSync, spawn } from "node:child_process";
 import { randomBytes } from "node:crypto";
@@ -21,7 +21,7 @@ beforeAll(async () => {
     execFileSync("ip", ["netns", "add", name]);
     within(name, "ip", "link", "set", "lo", "up");
   }
-  // Outside knows the host, and no way to the pods.
+  // The outside has a route to the host, but none to the pods.
   within(host, "ip", "link", "add", "up0", "type", "veth", "peer", "name", "up0", "netns", outside);
   for (const [name, address] of [
     [host, "192.0.2.1/30"],
@@ -38,7 +38,7 @@ afterAll(async () => {
   for (const name of [host, outside]) execFileSync("ip", ["netns", "delete", name]);
 });
 
-test("a pod answers on a port of the host, reaches outside, and leaves nothing behind", async () => {
+test("a pod answers on a host port, reaches the outside, and leaves nothing behind", async () => {
   const pod = {
     ...node.podConfig("own-plugins"),
     portMappings: [{ protocol: 0, containerPort: 8080, hostPort: 18080, hostIp: "" }],
@@ -54,7 +54,7 @@ test("a pod answers on a port of the host, reaches outside, and leaves nothing b
   await answer("192.0.2.1");
   await answer("127.0.0.1");
 
-  // An answer finds its way back to the host alone.
+  // Answers can only be routed back to the host.
   const server = spawn("nsenter", [`--net=/run/netns/${outside}`, "busybox", "nc", "-l", "-p", "9000"]);
   try {
     server.stdin.write("from outside\n");

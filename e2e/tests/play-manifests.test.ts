@@ -1,4 +1,4 @@
-// keelson play on a real node: manifests, and what becomes of them.
+// keelson play on a real node: manifests and their outcomes.
 
 import { get } from "node:http";
 import { join } from "node:path";
@@ -12,7 +12,7 @@ const manifests = join(import.meta.dirname, "../fixtures/manifests");
 const { node, play, manifest, pod, expectNothingLeft } = usePlays();
 
 test.each(outcomes)(
-  "$file becomes what a kubelet would make of it",
+  "$file has the same outcome as with a kubelet",
   { timeout: 120_000 },
   async ({ file, pods, until: words }) => {
     const { player, printed, exit, said } = play("--logs", join(manifests, file));
@@ -39,7 +39,7 @@ test.each(outcomes)(
   },
 );
 
-test("a port of the host, answered", async () => {
+test("a host port is answered", async () => {
   const file = await manifest(
     pod("port", "echo hello > /index.html; exec httpd -f -p 80 -h /").replace(
       "name: app,",
@@ -68,7 +68,7 @@ async function fetchPage(url: string): Promise<string> {
   });
 }
 
-test("what a pod's users read is theirs to read, whatever the umask of the shell", async () => {
+test("a pod's files are readable by its users, whatever the shell's umask", async () => {
   const script = "cat /etc/hosts >/dev/null && cat /files/below/key";
   const text = `{apiVersion: v1, kind: List, items: [{apiVersion: v1, kind: ConfigMap, metadata: {name: c}, data: {key: read}},
     {apiVersion: v1, kind: Pod, metadata: {name: reader}, spec: {restartPolicy: Never,

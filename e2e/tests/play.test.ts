@@ -1,4 +1,4 @@
-// keelson play on a real node: wrong manifests, and plays that are interrupted in every way.
+// keelson play on a real node: invalid manifests, and plays that are interrupted in every way.
 
 import { rm } from "node:fs/promises";
 import { join } from "node:path";
@@ -8,7 +8,7 @@ import { until } from "../fixtures/steps.ts";
 
 const { node, play, manifest, pod, expectNothingLeft } = usePlays();
 
-describe("what is wrong starts nothing and exits 2", () => {
+describe("an invalid manifest or command line starts nothing and exits with 2", () => {
   test.each([
     ["a: [", /not YAML/],
     [
@@ -63,7 +63,7 @@ describe("a play is ended", () => {
     await expectNothingLeft();
   });
 
-  test("by SIGKILL: its pods run on, another play of them is refused, --down takes them down", async () => {
+  test("by SIGKILL: its pods keep running, another play of them is refused, --down removes them", async () => {
     const file = await manifest(pod("left", "exec sleep 1000", "volumes: [{name: m, emptyDir: {medium: Memory}}],"));
     const { player, exit, said } = play(file);
     await said(/app: started/);
@@ -83,7 +83,7 @@ describe("a play is ended", () => {
     await expectNothingLeft();
   });
 
-  test("by the reader of its output", async () => {
+  test("by the exit of the reader of its output", async () => {
     const { player, exit, said } = play("--logs", await manifest(pod("flood", "yes flood | head -c 300000000")));
     await said(/\| flood/);
     player.stdout.destroy();
@@ -92,7 +92,7 @@ describe("a play is ended", () => {
   });
 });
 
-test("the server is killed in the middle: containers run on, and the play with them", async () => {
+test("if the server is killed during a play, the containers and the play keep running", async () => {
   const { player, printed, exit, said } = play(
     "--logs",
     await manifest(pod("survivor", "for n in $(seq 1000); do echo count $n; sleep 0.2; done")),
@@ -112,7 +112,7 @@ test("the server is killed in the middle: containers run on, and the play with t
   await expectNothingLeft();
 });
 
-test("the server is gone for good: what is left is named, and --down takes it down once there is one", async () => {
+test("if the server does not come back, leftovers are named, and --down removes them once there is a server", async () => {
   const file = await manifest(pod("orphan", "exec sleep 1000"));
   const { player, printed, exit, said } = play(file);
   await said(/app: started/);
@@ -125,7 +125,7 @@ test("the server is gone for good: what is left is named, and --down takes it do
   await expectNothingLeft();
 });
 
-test("a hostPath that is missing is said again and again until it is there", async () => {
+test("a missing hostPath is reported repeatedly until it exists", async () => {
   const path = join(node().directory, "late");
   const spec = `volumes: [{name: v, hostPath: {path: "${path}", type: Directory}}],`;
   const { player, printed, exit, said } = play(await manifest(pod("late", "exec sleep 1000", spec)));

@@ -1,4 +1,5 @@
-// Killed while plugins are at work, hang or fail: no address is given to two, and nothing keeps the daemon from serving.
+// The daemon is killed while plugins run, hang or fail: no address is assigned twice, and nothing keeps the daemon
+// from serving.
 
 import { execFile } from "node:child_process";
 import { chmod, mkdir, readdir, readFile, rm, writeFile } from "node:fs/promises";
@@ -26,13 +27,13 @@ import { until } from "../fixtures/steps.ts";
 const execute = promisify(execFile);
 
 interface Extra {
-  /** Shell lines of a plugin; `$CNI_COMMAND` tells what it is called for. Of an ADD it must print the result. */
+  /** Shell script of a plugin, with the command in `$CNI_COMMAND`. For an ADD it must print the result. */
   readonly script: string;
-  /** First in the chain, its DEL runs last; last in the chain, first. */
+  /** If it is first in the chain, its DEL runs last, and vice versa. */
   readonly place: "first" | "last";
 }
 
-/** A node whose chain has one more plugin; `flag` names a file that the plugin may look for. */
+/** A node whose chain has an additional plugin; `flag` is a file that the plugin may check for. */
 async function startNodeWith(
   context: TestContext,
   plugin: (flag: string) => Extra,
@@ -52,12 +53,12 @@ async function startNodeWith(
   return { node, flag };
 }
 
-/** Hands on what came before it in the chain. */
+/** Passes on the result of the previous plugin in the chain. */
 const passOn = `[ $CNI_COMMAND = ADD ] && { sed 's/.*"prevResult":\\({.*}\\)}$/\\1/'; exit 0; }`;
 
 for (const verb of ["stopPodSandbox", "removePodSandbox"] as const)
-  test.concurrent(`a ${verb} cut short behind the plugins' DEL: the pod is not ready any more, and its address goes to one other`, async (context) => {
-    // The first of the chain: everything behind it is detached when it kills the daemon that called it.
+  test.concurrent(`a ${verb} interrupted after the plugins' DEL: the pod is no longer ready, and its address is reassigned only once`, async (context) => {
+    // First in the chain: when it kills the daemon that called it, all later plugins have finished their DEL.
     const { node, flag } = await startNodeWith(context, (file) => ({
       place: "first",
       script: `[ $CNI_COMMAND = ADD ] && echo '{"cniVersion":"1.0.0"}'\n[ $CNI_COMMAND = DEL ] && [ -e ${file} ] && kill -9 $PPID\nexit 0`,
@@ -90,7 +91,7 @@ for (const verb of ["stopPodSandbox", "removePodSandbox"] as const)
     expect(await node.leftovers()).toEqual([]);
   });
 
-test.concurrent("half-made pods and a DEL that hangs keep nobody waiting for the socket; a retry under the same name is served", async (context) => {
+test.concurrent("half-created pods and a hanging DEL do not delay the socket; a retry with the same name succeeds", async (context) => {
   const { node, flag } = await startNodeWith(context, (file) => ({
     place: "last",
     script: `[ -e ${file} ] && exec sleep 600\n${passOn}\nexit 0`,
@@ -110,7 +111,7 @@ test.concurrent("half-made pods and a DEL that hangs keep nobody waiting for the
   for (const name of names) await client.runPodSandbox({ config: node.podConfig(name) });
   expect(await states(node)).toEqual({ a: ready, b: ready, c: ready });
   await node.removePods();
-  // What hangs in DEL since before the flag went is killed with the daemon.
+  // DELs that have been hanging since before the flag was removed are killed with the daemon.
   await daemon.stop();
   expect(await hanging(node)).toBe(0);
   await daemon.start();
@@ -119,7 +120,7 @@ test.concurrent("half-made pods and a DEL that hangs keep nobody waiting for the
   expect(await node.leftovers()).toEqual([]);
 }, 60_000);
 
-test.concurrent("pods whose monitors are gone, as after a reboot, and a DEL that hangs: served at once, none of them ready", async (context) => {
+test.concurrent("with pods that lost their monitors, as after a reboot, and a hanging DEL, the daemon serves at once, and none is ready", async (context) => {
   const { node, flag } = await startNodeWith(context, (file) => ({
     place: "last",
     script: `[ -e ${file} ] && exec sleep 600\n${passOn}\nexit 0`,
@@ -146,7 +147,7 @@ test.concurrent("pods whose monitors are gone, as after a reboot, and a DEL that
   expect(await node.leftovers()).toEqual([]);
 }, 60_000);
 
-test("SIGTERM ends the daemon within two seconds while plugins hang, kills them, and the next one goes on", async (context) => {
+test("SIGTERM stops the daemon within two seconds while plugins hang, kills them, and the next daemon continues", async (context) => {
   const { node, flag } = await startNodeWith(context, (file) => ({
     place: "last",
     script: `[ -e ${file} ] && exec sleep 600\n${passOn}\nexit 0`,
@@ -161,7 +162,7 @@ test("SIGTERM ends the daemon within two seconds while plugins hang, kills them,
   const lock = join(directory, "root", "keelson.lock");
   const begin = performance.now();
   const ended = daemon.stop();
-  // flock(1) gets it at the first moment nobody has it: nothing of the daemon may be at work any more.
+  // flock(1) gets the lock as soon as it is released: by then no process of the daemon may be running.
   await execute("flock", [lock, "sh", "-c", `test ! -e /proc/${pid}/exe`]);
   await ended;
   expect(performance.now() - begin).toBeLessThan(2_000);
@@ -176,7 +177,7 @@ test("SIGTERM ends the daemon within two seconds while plugins hang, kills them,
   await rm(flag);
   await daemon.start();
   expect(await states(node)).toEqual({ stopping: notReady });
-  await until("the half-made pod is gone", 10_000, async () =>
+  await until("the half-created pod is removed", 10_000, async () =>
     (await readdir(join(directory, "run", "pods"))).length === 1 ? true : undefined,
   );
   await node.removePods();
@@ -184,7 +185,7 @@ test("SIGTERM ends the daemon within two seconds while plugins hang, kills them,
   expect(await node.leftovers()).toEqual([]);
 }, 60_000);
 
-test.concurrent("what a start that failed could not take back is listed, not ready, also by the next daemon, until it is removed", async (context) => {
+test.concurrent("a pod whose failed start could not be undone is listed as not ready, by the next daemon too, until it is removed", async (context) => {
   const { node, flag } = await startNodeWith(context, (file) => ({
     place: "last",
     script: `[ -e ${file} ] && { echo '{"code": 100, "msg": "not today"}'; exit 1; }\n${passOn}\nexit 0`,
@@ -202,7 +203,7 @@ test.concurrent("what a start that failed could not take back is listed, not rea
   expect(JSON.parse(info?.info ?? "{}").leftovers.join()).toContain("not today");
 
   await rm(flag);
-  // The name is free all the same.
+  // Its name is free nevertheless.
   const { podSandboxId } = await client.runPodSandbox({ config });
   await client.removePodSandbox({ podSandboxId: left?.id ?? "" });
   const { items } = await client.listPodSandbox({});
@@ -212,7 +213,7 @@ test.concurrent("what a start that failed could not take back is listed, not rea
   expect(await node.leftovers()).toEqual([]);
 });
 
-test.concurrent("a DEL that fails: the pod is stopped and removed all the same, its namespace is kept, and the retry leaves no rule", async (context) => {
+test.concurrent("if a DEL fails, the pod is still stopped and removed, its namespace is kept, and the retry leaves no rule", async (context) => {
   const node = await nodeOf(context, {
     pluginDirectories: (directory) => [join(directory, "plugins"), "/usr/lib/cni"],
   });
@@ -240,7 +241,7 @@ test.concurrent("a DEL that fails: the pod is stopped and removed all the same, 
   expect(await readdir(join(directory, "run", "netns"))).toEqual([podSandboxId]);
   await rm(shut);
 
-  await until("the namespace is let go", 20_000, async () =>
+  await until("the namespace is released", 20_000, async () =>
     (await readdir(join(directory, "run", "netns"))).length === 0 ? true : undefined,
   );
   expect(checked(daemon)).toMatch(/ok +network leftovers +none/);
@@ -248,7 +249,7 @@ test.concurrent("a DEL that fails: the pod is stopped and removed all the same, 
   expect(await node.leftovers()).toEqual([]);
 }, 60_000);
 
-test.concurrent("after a start each pod that lost its monitor gets one DEL, then the retries at their time", async (context) => {
+test.concurrent("after a start, each pod that lost its monitor gets one DEL, then retries on schedule", async (context) => {
   const { node, flag } = await startNodeWith(context, (file) => ({
     place: "last",
     script: `[ $CNI_COMMAND = DEL ] && [ -e ${file} ] && { date +%s%N >>${file}; echo '{"code": 100, "msg": "no"}'; exit 1; }\n${passOn}\nexit 0`,
@@ -272,7 +273,7 @@ test.concurrent("after a start each pod that lost its monitor gets one DEL, then
   expect(await node.leftovers()).toEqual([]);
 });
 
-/** What `keelson check` prints, whatever it thinks of this host. */
+/** The output of `keelson check`, even if it fails. */
 function checked(daemon: Daemon): string {
   try {
     return daemon.keelson("check");
@@ -281,7 +282,7 @@ function checked(daemon: Daemon): string {
   }
 }
 
-/** Plugins of this node that sleep. */
+/** The number of this node's plugins that are sleeping. */
 async function hanging(node: TestNode): Promise<number> {
   const pids = (await readdir("/proc")).filter((name) => /^\d+$/.test(name));
   const found = await Promise.all(

@@ -1,4 +1,5 @@
-// Killed at chosen points: what was begun is finished, what is gone is not shown, and nothing keeps the daemon from serving.
+// The daemon is killed at chosen points: started operations are finished, removed objects are not listed, and nothing
+// keeps the daemon from serving.
 
 import { execFile } from "node:child_process";
 import { cp, mkdir, readdir, readFile, rename, writeFile } from "node:fs/promises";
@@ -21,10 +22,10 @@ import {
 import { until } from "../fixtures/steps.ts";
 
 const execute = promisify(execFile);
-test.concurrent("a pod whose interface is gone is not ready after a start, whatever its record says", async (context) => {
+test.concurrent("a pod without its interface is not ready after a start, whatever its record says", async (context) => {
   const node = await nodeOf(context);
   const { client, daemon, directory } = node;
-  // Without an interface bridge does not find the rules that it made.
+  // Without the interface, the bridge plugin does not find its rules.
   await node.changePlugins((plugins) => {
     if (plugins[0] !== undefined) plugins[0].ipMasq = false;
   });
@@ -45,26 +46,26 @@ test.concurrent("a pod whose interface is gone is not ready after a start, whate
   expect(await node.leftovers()).toEqual([]);
 });
 
-test.concurrent("a RemoveContainer cut short behind the monitor's delete leaves no container that runs without a process", async (context) => {
+test.concurrent("a RemoveContainer interrupted after the monitor's delete leaves no container that is running without a process", async (context) => {
   const node = await nodeOf(context);
   const { client, daemon, directory } = node;
   const config = node.podConfig("p");
   const { podSandboxId } = await client.runPodSandbox({ config });
   const containerId = await node.runContainer(config, podSandboxId, "c", "sleep 600");
   const record = join(directory, "root", "state", `${containerId}.json`);
-  // The start is recorded behind its answer.
+  // The start is recorded after its answer.
   const whileRunning = await until("it is on record as running", 10_000, async () => {
     const text = await readFile(record, "utf8");
     return text.includes('state\\":\\"running') ? text : undefined;
   });
-  // A mount point holds the removal up just behind the monitor's delete.
+  // A mount point makes the removal fail right after the monitor's delete.
   const held = join(directory, "run", "pods", podSandboxId, "containers", containerId, "held");
   await mkdir(held);
   await execute("mount", ["-t", "tmpfs", "tmpfs", held]);
   await expect(client.removeContainer({ containerId })).rejects.toThrow();
   await daemon.kill();
   await execute("umount", [held]);
-  // A kill before the write of the removal would have left this one.
+  // The record that a kill before the write of the removal would have left.
   await writeFile(record, whileRunning);
   await daemon.start();
 
@@ -77,7 +78,7 @@ test.concurrent("a RemoveContainer cut short behind the monitor's delete leaves 
   expect((await client.listContainers({})).containers).toEqual([]);
 });
 
-test.concurrent("a RemoveContainer that was begun is finished by the next daemon", async (context) => {
+test.concurrent("a RemoveContainer that was in progress is finished by the next daemon", async (context) => {
   const node = await nodeOf(context);
   const { client, daemon, directory } = node;
   const config = node.podConfig("p");
@@ -92,7 +93,7 @@ test.concurrent("a RemoveContainer that was begun is finished by the next daemon
   await execute("umount", [held]);
   await daemon.start();
 
-  await until("the container is gone", 10_000, async () => {
+  await until("the container is removed", 10_000, async () => {
     const { containers } = await client.listContainers({});
     return containers.length === 1 ? true : undefined;
   });
@@ -101,7 +102,7 @@ test.concurrent("a RemoveContainer that was begun is finished by the next daemon
   expect(await readdir(join(directory, "root", "image", "containers"))).toEqual([other]);
 });
 
-test.concurrent("out of descriptors the daemon refuses and lives on", async (context) => {
+test.concurrent("out of descriptors, the daemon refuses calls and keeps running", async (context) => {
   const node = await nodeOf(context);
   const { client, daemon, directory } = node;
   await client.runPodSandbox({ config: node.podConfig("before") });
@@ -125,7 +126,7 @@ test.concurrent("out of descriptors the daemon refuses and lives on", async (con
   expect(await node.leftovers()).toEqual([]);
 });
 
-test.concurrent("on a full disk the daemon starts, and images, containers and pods can be removed to make room", async (context) => {
+test.concurrent("on a full disk the daemon starts, and images, containers and pods can be removed to free space", async (context) => {
   const node = await nodeOf(context);
   const { client, daemon, directory, image } = node;
   const root = join(directory, "root");
@@ -145,7 +146,7 @@ test.concurrent("on a full disk the daemon starts, and images, containers and po
   const { podSandboxId } = await client.runPodSandbox({ config });
   const containerId = await node.runContainer(config, podSandboxId, "c", "sleep 600");
   const other = await node.runContainer(config, podSandboxId, "other", "sleep 600");
-  // Every block, then every inode.
+  // Use up every block, then every inode.
   await execute("sh", ["-c", `dd if=/dev/zero of=${root}/full bs=4k 2>/dev/null; true`]);
   await execute("sh", [
     "-c",

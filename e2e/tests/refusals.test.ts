@@ -1,5 +1,6 @@
-// Bad input over the real socket: a clear error with the right code, and nothing made or lost.
-// Wrong digests, cut layers and hostile archives: image/*.test.ts, native/unpack/*.test.ts; configuration files: cri/cli/config.test.ts.
+// Invalid input over the real socket: a clear error with the right code, and nothing created or lost.
+// See also, for wrong digests, truncated layers and hostile archives, image/*.test.ts and native/unpack/*.test.ts; for
+// configuration files, cri/cli/config.test.ts.
 
 import { execFileSync } from "node:child_process";
 import { cp, mkdir, readFile } from "node:fs/promises";
@@ -99,7 +100,7 @@ const cases: readonly [string, () => Promise<unknown>, status, string][] = [
     "vendor.example/gpu=0",
   ],
   [
-    "a CDI device in an annotation, as device plugins ask for it",
+    "a CDI device in an annotation, as device plugins request it",
     () => create({ annotations: { "cdi.k8s.io/plugin_1": "vendor.example/gpu=0,vendor.example/gpu=1" } }),
     status.UNIMPLEMENTED,
     "vendor.example/gpu=0",
@@ -111,7 +112,7 @@ const cases: readonly [string, () => Promise<unknown>, status, string][] = [
     "UPPER/case:!",
   ],
   [
-    "a pull from where nobody listens",
+    "a pull from an address without a listener",
     () => node.client.pullImage({ image: { image: "127.0.0.1:1/none:1" } }),
     status.UNKNOWN,
     "RegistryUnavailable",
@@ -136,7 +137,7 @@ const cases: readonly [string, () => Promise<unknown>, status, string][] = [
     "requests privileged mode, but its pod sandbox",
   ],
   [
-    "a pod with a sysctl's value that the kernel does not take",
+    "a pod with a sysctl value that the kernel rejects",
     () =>
       node.client.runPodSandbox({
         config: { ...node.podConfig("s"), linux: { sysctls: { "kernel.msgmax": "many" } } },
@@ -152,13 +153,13 @@ const cases: readonly [string, () => Promise<unknown>, status, string][] = [
     "net/ipv4/none: No such file",
   ],
   [
-    "an update to a memory node that the host does not have",
+    "an update to a NUMA node that the host does not have",
     () => node.client.updateContainerResources({ containerId, linux: { cpusetMems: "63" } }),
     status.INVALID_ARGUMENT,
     "cpuset.mems: ",
   ],
   [
-    "a mount of what is below a file",
+    "a mount whose source is below a file",
     () => create({ mounts: [{ hostPath: "/etc/passwd/below", containerPath: "/x" }] }),
     status.INVALID_ARGUMENT,
     "cannot be set up: not a directory. Check that the host path exists",
@@ -170,7 +171,7 @@ const cases: readonly [string, () => Promise<unknown>, status, string][] = [
     "cannot be added to the container: no such file or directory. Use a device node",
   ],
   [
-    "a log path out of its directory",
+    "a log path outside its directory",
     () => create({ logPath: "../../etc/passwd" }),
     status.INVALID_ARGUMENT,
     "../../etc/passwd",
@@ -218,7 +219,7 @@ test.each([
     { devices: [{ containerPath: "/bin/busybox", hostPath: "/dev/null", permissions: "rw" }] },
     "device /bin/busybox: File exists",
   ],
-])("%s is the request's mistake, and not the host's", async (name, change, words) => {
+])("%s is an invalid request, not a host error", async (name, change, words) => {
   const { containerId: failing } = await create({ metadata: { name, attempt: 0 }, ...change });
   await expect(node.client.startContainer({ containerId: failing })).rejects.toMatchObject({
     code: status.INVALID_ARGUMENT,
@@ -227,11 +228,11 @@ test.each([
   await node.client.removeContainer({ containerId: failing });
 });
 
-test("a program with capabilities that its container has not is the request's mistake, and not the host's", async () => {
+test("a program with file capabilities that its container lacks is an invalid request, not a host error", async () => {
   const hostPath = join(node.directory, "capable");
   await mkdir(hostPath);
   await cp("/bin/busybox", join(hostPath, "busybox"));
-  // As setcap cap_net_bind_service=+ep makes it: vfs_cap_data of linux/capability.h.
+  // As set by setcap cap_net_bind_service=+ep: vfs_cap_data of linux/capability.h.
   const data = "struct.pack('<5I', 0x02000001, 1 << 10, 0, 0, 0)";
   const set = `import os, struct, sys; os.setxattr(sys.argv[1], 'security.capability', ${data})`;
   execFileSync("python3", ["-c", set, join(hostPath, "busybox")]);
@@ -248,7 +249,7 @@ test("a program with capabilities that its container has not is the request's mi
   await node.client.removeContainer({ containerId: incapable });
 });
 
-test("an exec whose working directory is gone is told so", async () => {
+test("an exec whose working directory was removed fails with the reason", async () => {
   const { containerId: homeless } = await create({
     metadata: { name: "homeless", attempt: 0 },
     command: ["sleep", "600"],
@@ -264,8 +265,8 @@ test("an exec whose working directory is gone is told so", async () => {
 });
 
 test.each([
-  ["was made for it", true, undefined],
-  ["the request says is for it now, as of one that is debugged", false, true],
+  ["was created as privileged", true, undefined],
+  ["is marked privileged only in the container's request, as for kubectl debug", false, true],
 ])("a privileged container runs in a pod that %s", async (_, made, now) => {
   const pod = (privileged: boolean) => ({
     ...node.podConfig("privileged"),
@@ -293,7 +294,7 @@ test.each([
 });
 
 test.each(["/bin/busybox", "/bin/busybox/below"])(
-  "a start in %s, which is no directory, is refused",
+  "a start with the working directory %s, which is not a directory, fails",
   async (workingDir) => {
     const { containerId: failing } = await create({ metadata: { name: "elsewhere", attempt: 0 }, workingDir });
     await expect(node.client.startContainer({ containerId: failing })).rejects.toMatchObject({
@@ -304,23 +305,20 @@ test.each(["/bin/busybox", "/bin/busybox/below"])(
   },
 );
 
-test.each(["4000", "99999999999"])(
-  "a start on processor %s, which the host does not have, is refused",
-  async (cpusetCpus) => {
-    const linux = { resources: { cpusetCpus } };
-    const { containerId: failing } = await create({ metadata: { name: "nowhere", attempt: 0 }, linux });
-    await expect(node.client.startContainer({ containerId: failing })).rejects.toMatchObject({
-      code: status.INVALID_ARGUMENT,
-      details: expect.stringContaining("cpuset.cpus: "),
-    });
-    await node.client.removeContainer({ containerId: failing });
-  },
-);
+test.each(["4000", "99999999999"])("a start on CPU %s, which the host does not have, fails", async (cpusetCpus) => {
+  const linux = { resources: { cpusetCpus } };
+  const { containerId: failing } = await create({ metadata: { name: "nowhere", attempt: 0 }, linux });
+  await expect(node.client.startContainer({ containerId: failing })).rejects.toMatchObject({
+    code: status.INVALID_ARGUMENT,
+    details: expect.stringContaining("cpuset.cpus: "),
+  });
+  await node.client.removeContainer({ containerId: failing });
+});
 
 test.each([
-  ["of a directory", "logs/"],
-  ["with a name that no file can have", "x".repeat(300)],
-])("a start with a log path %s is refused", async (_, logPath) => {
+  ["that is a directory", "logs/"],
+  ["that is too long for a file name", "x".repeat(300)],
+])("a start with a log path %s fails", async (_, logPath) => {
   const { containerId: failing } = await create({ metadata: { name: "unlogged", attempt: 0 }, logPath });
   await expect(node.client.startContainer({ containerId: failing })).rejects.toMatchObject({
     code: status.INVALID_ARGUMENT,
@@ -329,7 +327,7 @@ test.each([
   await node.client.removeContainer({ containerId: failing });
 });
 
-test("a start that fails says which command, and leaves the container exited with code 128 and an empty log", async () => {
+test("a failed start names the command, and leaves the container exited with code 128 and an empty log", async () => {
   const { containerId: failing } = await create({
     metadata: { name: "missing-command", attempt: 0 },
     logPath: "missing-command.log",
@@ -342,7 +340,7 @@ test("a start that fails says which command, and leaves the container exited wit
   await node.client.removeContainer({ containerId: failing });
 });
 
-test("after all of them the pod and its container are as before, and nothing else is there", async () => {
+test("after all of them, the pod and its container are unchanged, and nothing else exists", async () => {
   expect((await node.client.listPodSandbox({})).items.map(({ id }) => id)).toEqual([podSandboxId]);
   expect((await node.client.listContainers({})).containers.map(({ id, state }) => [id, state])).toEqual([
     [containerId, 1],

@@ -1,4 +1,4 @@
-// UpdateContainerResources and the streamed lists, on a real container's cgroup.
+// UpdateContainerResources, stats and metrics, on a real container's cgroup.
 
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
@@ -19,17 +19,17 @@ beforeAll(async () => {
   node = await startNode({ handlers });
   const pod = node.podConfig("limits");
   podSandboxId = (await node.client.runPodSandbox({ config: pod })).podSandboxId;
-  // Holds 24 MiB in memory, so that a limit below it can be refused.
+  // Uses 24 MiB of memory, so that a lower limit can be refused.
   const script = "x=$(head -c 25165824 /dev/zero | tr '\\0' x); trap 'exit 0' TERM; echo ready; sleep 600 & wait";
   containerId = await node.runContainer(pod, podSandboxId, "c", script);
-  await until("it holds its memory", 60_000, async () => {
+  await until("it has allocated its memory", 60_000, async () => {
     const log = await readFile(join(node.logs, "c.log"), "utf8").catch(() => "");
     return log.includes("ready") ? true : undefined;
   });
 });
 afterAll(() => node.close());
 
-/** A limit as the container itself sees it, on either cgroup version. */
+/** The memory limit as seen by the container, on either cgroup version. */
 async function limit(): Promise<number> {
   const files = "/sys/fs/cgroup/memory/memory.limit_in_bytes /sys/fs/cgroup/memory.max";
   const { stdout } = await node.client.execSync({ containerId, cmd: ["sh", "-c", `cat ${files} 2>/dev/null`] });
@@ -40,7 +40,7 @@ async function resources() {
   return (await node.client.containerStatus({ containerId })).status?.resources?.linux;
 }
 
-test("a running container gets new limits, and its status tells them", async () => {
+test("a running container gets new limits, and its status reports them", async () => {
   const linux = {
     memoryLimitInBytes: Long.fromNumber(128 * MiB),
     cpuShares: Long.fromNumber(512),
@@ -52,7 +52,7 @@ test("a running container gets new limits, and its status tells them", async () 
   expect(await resources()).toMatchObject(linux);
 });
 
-test("a kernel that lowers no OOM score is logged once for each container, however often it is asked", async () => {
+test("if the kernel refuses to lower the OOM score, it is logged only once per container", async () => {
   // proc(5): CAP_SYS_RESOURCE is number 24.
   const [, capabilities = "0"] = /^CapEff:\s*(\w+)$/m.exec(await readFile("/proc/self/status", "utf8")) ?? [];
   const refuses = ((BigInt(`0x${capabilities}`) >> 24n) & 1n) === 0n;
@@ -64,7 +64,7 @@ test("a kernel that lowers no OOM score is logged once for each container, howev
   expect(warnings).toHaveLength(refuses ? 1 : 0);
 });
 
-test("what a change does not name stays", async () => {
+test("limits that an update does not set stay unchanged", async () => {
   await node.client.updateContainerResources({ containerId, linux: { cpuShares: Long.fromNumber(256) } });
   expect(await limit()).toBe(128 * MiB);
   expect(await resources()).toMatchObject({
@@ -73,7 +73,7 @@ test("what a change does not name stays", async () => {
   });
 });
 
-test("a limit below use is refused, and so is a change of which the host can do only a part: the old ones stay", async () => {
+test("a limit below the usage, and an update that the host can apply only in part, are refused and change nothing", async () => {
   await expect(
     node.client.updateContainerResources({ containerId, linux: { memoryLimitInBytes: Long.fromNumber(4 * MiB) } }),
   ).rejects.toMatchObject({ code: status.INVALID_ARGUMENT });
@@ -84,7 +84,7 @@ test("a limit below use is refused, and so is a change of which the host can do 
 });
 
 test.for(["native", "runc", "crun"])(
-  "%s: the largest numbers there are stand for no limit, at the start and in an update",
+  "%s: the largest possible numbers mean no limit, at the start and in an update",
   async (runtimeHandler, { skip }) => {
     skip(lacks(handlers, runtimeHandler));
     const pod = node.podConfig(`most-${runtimeHandler}`);
@@ -124,7 +124,7 @@ test.for(["native", "runc", "crun"])(
   },
 );
 
-test("a created container starts with what it was updated to", async () => {
+test("a created container starts with its updated limits", async () => {
   const config = {
     metadata: { name: "later", attempt: 0 },
     image: { image: node.image },
@@ -142,14 +142,14 @@ test("a created container starts with what it was updated to", async () => {
     linux: { memoryLimitInBytes: Long.fromNumber(64 * MiB) },
   });
   await node.client.startContainer({ containerId: created.containerId });
-  const log = await until("the limit stands in the log", 10_000, async () => {
+  const log = await until("the limit is in the log", 10_000, async () => {
     const text = await readFile(join(node.logs, "later.log"), "utf8").catch(() => "");
     return text.includes("stdout F") ? text : undefined;
   });
   expect(log).toContain(`stdout F ${64 * MiB}\n`);
 });
 
-test("memory limited without a word of swap has none, after updates too; a limit of swap that is asked for stays", async ({
+test("a memory limit without a swap limit means no swap, after updates too; a requested swap limit is kept", async ({
   skip,
 }) => {
   const pod = node.podConfig("limits");
@@ -162,7 +162,7 @@ test("memory limited without a word of swap has none, after updates too; a limit
   };
   const update = (containerId: string, mebis: number) =>
     node.client.updateContainerResources({ containerId, linux: { memoryLimitInBytes: Long.fromNumber(mebis * MiB) } });
-  /** Swap beyond memory, as either cgroup version tells it. */
+  /** The swap limit in addition to memory, on either cgroup version. */
   const swap = async (containerId: string) => {
     const v1 = (file: string) => `/sys/fs/cgroup/memory/memory.${file}limit_in_bytes`;
     const script = `cat /sys/fs/cgroup/memory.swap.max 2>/dev/null || { cat ${v1("memsw.")} 2>/dev/null && cat ${v1("")}; }`;
@@ -188,14 +188,14 @@ test("memory limited without a word of swap has none, after updates too; a limit
   expect(await swap(swapping)).toBeGreaterThan(0);
 });
 
-test("limits survive the daemon", async () => {
+test("limits survive a restart of the daemon", async () => {
   const before = await resources();
   await node.daemon.kill();
   await node.daemon.start();
   expect(await resources()).toEqual(before);
 });
 
-test("metrics: every value belongs to a descriptor, with as many labels, and tells the truth", async () => {
+test("metrics: every value has a descriptor with the same number of labels, and is correct", async () => {
   const { descriptors } = await node.client.listMetricDescriptors({});
   const known = new Map(descriptors.map(({ name, labelKeys }) => [name, labelKeys ?? []]));
   expect(known.size).toBe(descriptors.length);
@@ -227,7 +227,7 @@ test("a pod's stats: eth0 is the default interface, and loopback is the other on
   expect(interfaces?.map(({ name }) => name)).toEqual(["lo"]);
 });
 
-test("a pod's network has its counters while none of its containers runs", async () => {
+test("a pod's network has counters while none of its containers is running", async () => {
   await node.client.stopContainer({ containerId });
   const { stats } = await node.client.listPodSandboxStats({ filter: { id: podSandboxId } });
   const { defaultInterface } = stats[0]?.linux?.network ?? {};

@@ -1,9 +1,9 @@
-// The default seccomp profile beside the field's reviewed one, Moby's: they differ only where
-// pod/spec/seccomp-differences.json says so, and why.
+// The default seccomp profile compared with Moby's: they may differ only where pod/spec/seccomp-differences.json says
+// so, with the reason.
 //
-// Moby's is the one to compare with: Docker ships it, containerd's contrib/seccomp is a copy that follows it, and its
-// module has the profile as data with all its conditions, where containerd's is code that answers for the machine
-// it runs on. The one of containers/common (Podman, CRI-O) cannot be had from the Go module proxy.
+// Moby's is the reference because Docker ships it, containerd's contrib/seccomp is a copy that follows it, and its
+// module has the profile as data with all its conditions, while containerd's is code that resolves it for the machine
+// it runs on. The profile of containers/common (Podman, CRI-O) is not available from the Go module proxy.
 
 import { readFile } from "node:fs/promises";
 import { expect, test } from "vitest";
@@ -14,7 +14,7 @@ import { type MobyProfile, resolveMoby } from "../fixtures/moby-seccomp.ts";
 import { differences } from "../fixtures/seccomp-decisions.ts";
 import { mobySeccomp, mobySeccompProfile, toolsDirectory } from "../fixtures/tools.ts";
 
-/** The oldest that Keelson runs on, and one newer than all that rules speak of. */
+/** The oldest kernel that Keelson supports, and one newer than any that the rules mention. */
 const kernels = ["5.12", "99.0"];
 
 interface WantedDifference {
@@ -29,7 +29,7 @@ interface WantedDifference {
   readonly reason: string;
 }
 
-test("the default profile differs from Moby's only as wanted", async ({ skip }) => {
+test("the default profile differs from Moby's only as documented", async ({ skip }) => {
   const tool = await mobySeccompProfile(toolsDirectory(process.env));
   if (tool.kind === "unavailable") {
     process.stdout.write(`skipped: the comparison with Moby's seccomp profile: ${tool.reason}\n`);
@@ -49,8 +49,8 @@ test("the default profile differs from Moby's only as wanted", async ({ skip }) 
     const expected = new Set(wantedIn(machine.architecture, capabilities));
     const where = `${machine.architecture} [${capabilities.length > 2 ? "all" : capabilities}]`;
     const note = (what: string) => surprises.set(what, [...(surprises.get(what) ?? []), where]);
-    for (const each of found) if (!expected.has(each)) note(`not wanted: ${each}`);
-    for (const each of expected) if (!found.has(each)) note(`wanted, but not so: ${each}`);
+    for (const each of found) if (!expected.has(each)) note(`undocumented: ${each}`);
+    for (const each of expected) if (!found.has(each)) note(`documented, but not found: ${each}`);
   }
   expect([...surprises].map(([what, where]) => `${what} (${where.length} times, first ${where[0]})`)).toEqual([]);
 });

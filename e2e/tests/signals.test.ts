@@ -1,4 +1,4 @@
-// SIGUSR1: the work in progress, in the daemon's log, while there is work of every kind.
+// SIGUSR1 logs the work in progress, tested with work of every kind; and SIGTERM with a hanging file system.
 
 import { readFile } from "node:fs/promises";
 import { createServer, type Socket } from "node:net";
@@ -36,14 +36,14 @@ async function dump(): Promise<Line[]> {
   });
 }
 
-test("SIGUSR1 tells what waits for what, since when", async () => {
+test("SIGUSR1 logs which operation waits for which, and since when", async () => {
   const pod = node.podConfig("busy");
   const { podSandboxId } = await node.client.runPodSandbox({ config: pod });
   const containerId = await node.runContainer(pod, podSandboxId, "stubborn", "trap '' TERM; while :; do sleep 1; done");
   const silent = createServer((socket: Socket) => socket.on("error", () => undefined));
   const registry = `127.0.0.1:${await listenOnLoopback(silent)}`;
 
-  // Ends when the container is removed beneath it, with whatever the kill found it at.
+  // Ends when the container is removed, with whatever result the kill causes.
   const exec = node.client.execSync({ containerId, cmd: ["sleep", "3"] }).catch(() => "killed");
   const pull = node.client.pullImage({ image: { image: `${registry}/slow:1` } }, 8_000).catch(() => "given up");
   const remove = node.client.removeContainer({ containerId });
@@ -75,7 +75,7 @@ test("SIGUSR1 tells what waits for what, since when", async () => {
   expect(await pull).toBe("given up");
 }, 60_000);
 
-test("SIGTERM ends the daemon within 2 s while one of its threads waits for a dead file system", async () => {
+test("SIGTERM stops the daemon within 2 s while one of its threads waits for a dead file system", async () => {
   const pod = node.podConfig("dead");
   const { podSandboxId } = await node.client.runPodSandbox({ config: pod });
   const hostPath = join(node.directory, "dead");

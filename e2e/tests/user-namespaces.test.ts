@@ -1,4 +1,4 @@
-// Pods with users of their own: what is root inside is nobody outside, and all of a container still works.
+// Pods with user namespaces: root inside is an unprivileged user outside, and containers still work.
 
 import { chown, mkdir, readFile, stat, writeFile } from "node:fs/promises";
 import { join } from "node:path";
@@ -25,11 +25,11 @@ function podWith(name: string, namespaceOptions: object): PodConfig {
 interface Running {
   readonly podSandboxId: string;
   readonly containerId: string;
-  /** Runs shell lines in the container and gives their output. */
+  /** Runs a shell script in the container and returns its output. */
   sh(script: string): Promise<string>;
 }
 
-/** A pod with one container that waits; `linux` and `more` go into the container's config. */
+/** A pod with one container that sleeps; `linux` and `more` are merged into the container's config. */
 async function run(name: string, namespaceOptions: object, linux: object = {}, more: object = {}): Promise<Running> {
   const { client, image } = node;
   const pod = podWith(name, namespaceOptions);
@@ -65,14 +65,14 @@ async function bundleFile(containerId: string, file: string): Promise<{ upper: s
   return JSON.parse(await readFile(join(JSON.parse(info?.info ?? "{}").bundle, file), "utf8"));
 }
 
-describe("a pod with users of its own", () => {
+describe("a pod with a user namespace", () => {
   let pod: Running;
   beforeAll(async () => {
     pod = await run("mapped", { usernsOptions: mapped, pid: CONTAINER });
   });
   afterAll(() => node.client.removePodSandbox({ podSandboxId: pod.podSandboxId }));
 
-  test("is root inside, in the start and in an exec, and an ordinary user to the host", async () => {
+  test("runs as root inside, at the start and in an exec, and as an ordinary user on the host", async () => {
     expect((await pod.sh("cat /proc/1/uid_map /proc/self/gid_map")).split(/\s+/).filter(Boolean)).toEqual(
       ["0", String(hostBase), "65536"].concat(["0", String(hostBase), "65536"]),
     );
@@ -110,7 +110,7 @@ describe("a pod with users of its own", () => {
     expect(mounts).not.toContain("keelson/pods");
   });
 
-  test("may do in its own namespaces what root may, and nothing to the host", async () => {
+  test("has root's privileges in its own namespaces, and none on the host", async () => {
     expect(await pod.sh("hostname other 2>&1; mount -t tmpfs none /tmp 2>&1; true")).toMatch(
       /not permitted[\s\S]*(denied|not permitted)/,
     );
@@ -120,17 +120,17 @@ describe("a pod with users of its own", () => {
   });
 });
 
-test("with CAP_SYS_ADMIN it mounts in its own mount namespace", async () => {
+test("with CAP_SYS_ADMIN it can mount in its own mount namespace", async () => {
   const linux = { securityContext: { capabilities: { addCapabilities: ["SYS_ADMIN"] } } };
   const { podSandboxId, sh } = await run("admin", { usernsOptions: mapped, pid: CONTAINER }, linux);
   const script = "mount -t tmpfs none /mnt && touch /mnt/x && umount /mnt && hostname inside && hostname";
   expect(await sh(`mkdir /mnt; ${script}`)).toBe("inside\n");
-  // Its locked mounts cannot be taken off to see what they hide.
+  // Its locked mounts cannot be unmounted to uncover what they hide.
   expect(await sh("umount /proc/kcore 2>&1; umount /sys 2>&1; true")).toMatch(/umount/);
   await node.client.removePodSandbox({ podSandboxId });
 });
 
-test("sysctls of each namespace are set in the pod's, whoever the kernel lets write them", async () => {
+test("sysctls of each namespace are set in the pod's namespace, whichever user the kernel allows to write them", async () => {
   const { client, image } = node;
   const sysctls = {
     "kernel.shmmni": "1234",
@@ -159,7 +159,7 @@ test("sysctls of each namespace are set in the pod's, whoever the kernel lets wr
   await client.removePodSandbox({ podSandboxId });
 });
 
-test("a privileged container gets what is everybody's of the host's devices, and those it asks for", async () => {
+test("a privileged container gets the host's world-accessible devices, and those that it requests", async () => {
   const { client, image } = node;
   const securityContext = { namespaceOptions: { usernsOptions: mapped, pid: CONTAINER }, privileged: true };
   const sandboxConfig = { ...node.podConfig("privileged"), linux: { securityContext } };
@@ -181,14 +181,14 @@ test("a privileged container gets what is everybody's of the host's devices, and
   await client.removePodSandbox({ podSandboxId });
 });
 
-test("a device that is mounted in the place of another is what is found there", async () => {
+test("a device that is mounted at the path of another one replaces it", async () => {
   const mounts = [{ hostPath: "/dev/urandom", containerPath: "/dev/random" }];
   const { podSandboxId, sh } = await run("urandom", { usernsOptions: mapped, pid: CONTAINER }, {}, { mounts });
   expect(await sh("stat -c %t:%T /dev/random")).toBe("1:9\n");
   await node.client.removePodSandbox({ podSandboxId });
 });
 
-test("a volume's mappings that overlap are refused", async () => {
+test("overlapping mappings of a volume are refused", async () => {
   const overlaps = [
     { containerId: 0, hostId: 1000, length: 10 },
     { containerId: 10, hostId: 1009, length: 10 },
@@ -211,7 +211,7 @@ test("a volume's mappings that overlap are refused", async () => {
   }
 });
 
-test("a user that is not root, with groups and a terminal", async () => {
+test("a non-root user, with groups and a terminal", async () => {
   const user = { runAsUser: { value: 1000 }, runAsGroup: { value: 1001 }, supplementalGroups: [2000] };
   const tty = { tty: true, stdin: true };
   const { podSandboxId, containerId, sh } = await run(
@@ -234,7 +234,7 @@ test.each([
   ["user id 65536", { runAsUser: { value: 65_536 } }],
   ["group id 70000", { runAsUser: { value: 0 }, runAsGroup: { value: 70_000 } }],
   ["group id 2000000", { supplementalGroups: [5, 2_000_000] }],
-])("the %s, which the pod does not have, is refused", async (id, securityContext) => {
+])("the %s, which is not mapped in the pod, is refused", async (id, securityContext) => {
   await expect(run("unmapped", { usernsOptions: mapped, pid: CONTAINER }, { securityContext })).rejects.toMatchObject({
     code: status.INVALID_ARGUMENT,
     details: expect.stringMatching(new RegExp(`^The ${id} .* from 0 to 65535`)),
@@ -244,7 +244,7 @@ test.each([
   await node.removePods();
 });
 
-test("a volume with the pod's mappings shows the host's owners as the container's, and takes its files as such", async () => {
+test("a volume with the pod's mappings maps file owners between host and container, also for new files", async () => {
   const hostPath = join(node.directory, "volume");
   await mkdir(hostPath);
   await writeFile(join(hostPath, "given"), "given\n");
@@ -268,9 +268,9 @@ test("a volume with the pod's mappings shows the host's owners as the container'
 
 for (const [words, pid, other] of [
   ["the pod's", POD, "keelson-init"],
-  ["a neighbour's", TARGET, "sh"],
+  ["another container's", TARGET, "sh"],
 ] as const)
-  test(`in ${words} PID namespace a container sees its neighbours, is root of its own users and has a whole procfs`, async () => {
+  test(`in ${words} PID namespace a container sees other processes, is root in its user namespace and has a complete procfs`, async () => {
     const first = await run(`pids-${other}`, { usernsOptions: mapped, pid: pid === TARGET ? CONTAINER : pid });
     const targetId = pid === TARGET ? first.containerId : "";
     const pod = podWith(`pids-${other}`, { usernsOptions: mapped, pid: pid === TARGET ? CONTAINER : pid });
@@ -303,7 +303,7 @@ test("on the host's network", async () => {
   expect(links.trim().split("\n")).toContain("lo");
   expect(await sh("cat /proc/self/uid_map")).toContain(String(hostBase));
   expect(await sh("ip link add dummy9 type dummy 2>&1; true")).toMatch(/not permitted|denied/);
-  // Of the host's, with what is mounted there: a bpffs that Cilium mounts anybody may write to.
+  // The host's /sys with everything below must be read-only: a bpffs mounted by Cilium is writable for any user.
   const points = (await sh("cat /proc/self/mountinfo")).split("\n").map((line) => line.split(" "));
   const ofSys = points.filter(([, , , , target]) => target === "/sys" || target?.startsWith("/sys/"));
   expect(ofSys.length).toBeGreaterThan(1);
@@ -311,7 +311,7 @@ test("on the host's network", async () => {
   await node.client.removePodSandbox({ podSandboxId });
 });
 
-test("the status tells the mappings, before and after a kill -9, and exec goes on", async () => {
+test("the status reports the mappings, before and after a kill -9, and exec still works", async () => {
   const { client, daemon } = node;
   const { podSandboxId, sh } = await run("killed", { usernsOptions: mapped, pid: CONTAINER });
   const options = async () =>
@@ -326,7 +326,7 @@ test("the status tells the mappings, before and after a kill -9, and exec goes o
   await client.removePodSandbox({ podSandboxId });
 });
 
-test("the runtime says what it can do", async () => {
+test("the runtime reports support for user namespaces", async () => {
   const { runtimeHandlers, features } = await node.client.status({});
   expect(runtimeHandlers).toMatchObject([
     { name: "", features: { userNamespaces: true } },
@@ -345,11 +345,11 @@ test.each([
     { usernsOptions: { mode: POD, uids: [{ containerId: 1, hostId: 5, length: 9 }], gids: mapping } },
   ],
   [
-    "the host's root as the pod's",
+    "the host's root mapped into the pod",
     { usernsOptions: { mode: POD, uids: [{ containerId: 0, hostId: 0, length: 65_536 }], gids: mapping } },
   ],
   [
-    "the host's root group as the pod's",
+    "the host's root group mapped into the pod",
     { usernsOptions: { mode: POD, uids: mapping, gids: [{ containerId: 0, hostId: 0, length: 1 }] } },
   ],
   ["mappings with mode NODE", { usernsOptions: { mode: NODE, uids: mapping } }],
@@ -360,7 +360,7 @@ test.each([
   await expect(node.client.runPodSandbox({ config })).rejects.toMatchObject({ code: status.INVALID_ARGUMENT });
 });
 
-test("a volume whose file system maps no owners is refused for that", async () => {
+test("a volume whose file system does not support ID mappings is refused with that reason", async () => {
   const volume = { hostPath: "/proc/sys/kernel", containerPath: "/volume", uidMappings: mapping, gidMappings: mapping };
   await expect(
     run("mapless", { usernsOptions: mapped, pid: CONTAINER }, {}, { mounts: [volume] }),
@@ -371,7 +371,7 @@ test("a volume whose file system maps no owners is refused for that", async () =
   await node.removePods();
 });
 
-test("nothing is left of all that", async () => {
+test("nothing is left behind", async () => {
   await node.removePods();
   await node.daemon.stop();
   expect(await node.leftovers()).toEqual([]);

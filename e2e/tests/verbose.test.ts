@@ -1,4 +1,5 @@
-// What scripts read of verbose answers, where both peers have it: crictl inspecti and inspectp with jq or a template.
+// Fields of verbose answers that scripts rely on and that both peers have: crictl inspecti and inspectp with jq or a
+// template.
 
 import { readlink, stat } from "node:fs/promises";
 import { afterAll, beforeAll, expect, test } from "vitest";
@@ -21,7 +22,7 @@ test("inspecti: .info.imageSpec is the image's own config", async () => {
   });
 });
 
-test("inspectp: .info.runtimeSpec.linux.namespaces are those that the pod's containers share", async () => {
+test("inspectp: .info.runtimeSpec.linux.namespaces are the namespaces that the pod's containers share", async () => {
   const pod = node.podConfig("verbose");
   const { podSandboxId } = await node.client.runPodSandbox({ config: pod });
   const containerId = await node.runContainer(pod, podSandboxId, "c", "sleep 1000");
