@@ -1,6 +1,6 @@
-// `npm run demo`: the main job end to end on this machine: a server of its own, an image, and demo.yaml played.
+// `npm run demo`: an end-to-end demonstration on this machine: starts a server, loads an image and plays demo.yaml.
 //
-// Everything it makes lies in one temporary directory and one bridge, and is gone at the end.
+// Everything it creates is in one temporary directory and one bridge, and is removed at the end.
 
 import { execFileSync, spawn } from "node:child_process";
 import { once } from "node:events";
@@ -18,17 +18,17 @@ const began = performance.now();
 const directory = await mkdtemp(join(tmpdir(), "keelson-demo-"));
 const daemon = await startDaemon({ directory, network: { bridge, subnet: "10.98.76.0/24" } });
 try {
-  say(`The server is up: CRI v1 on ${daemon.socket}`);
+  say(`The server is running: CRI v1 on ${daemon.socket}`);
   const image = "localhost/demo/busybox:1";
   daemon.keelson("image", "load", await buildBusyboxImage(join(directory, "busybox-image"), image));
-  say(`The image ${image} is in, made on the spot from Debian's busybox-static.`);
+  say(`The image ${image} is loaded, built from Debian's busybox-static.`);
   await playManifest(daemon);
 } finally {
   await daemon.stop();
   execFileSync("ip", ["link", "delete", bridge], { stdio: "ignore" });
   await rm(directory, { recursive: true, force: true });
 }
-say(`All of it is gone again. ${((performance.now() - began) / 1000).toFixed(1)} s in all.`);
+say(`Everything has been removed. The demo took ${((performance.now() - began) / 1000).toFixed(1)} s.`);
 
 async function playManifest({ socket }: Daemon): Promise<void> {
   say(`$ keelson play --logs ${relative(process.cwd(), manifest)}`);
@@ -44,16 +44,16 @@ async function playManifest({ socket }: Daemon): Promise<void> {
       output += chunk.toString();
       if (output.includes("shared network")) resolve();
     });
-    exited.then(([code]) => reject(new Error(`keelson play ended with ${code}`)));
+    exited.then(([code]) => reject(new Error(`keelson play exited with ${code}`)));
   });
 
-  say(`An exec in web says: ${await execInWeb(socket)}`);
+  say(`An exec in web prints: ${await execInWeb(socket)}`);
   const page = await fetch("http://127.0.0.1:18080/");
   say(`Port 18080 of this host answers: ${(await page.text()).trim()}`);
   say("Now Ctrl-C:");
   player.kill("SIGINT");
   const [code] = await exited;
-  if (code !== 0) throw new Error(`keelson play ended with ${code}`);
+  if (code !== 0) throw new Error(`keelson play exited with ${code}`);
 }
 
 async function execInWeb(socket: string): Promise<string> {

@@ -1,12 +1,12 @@
 #!/bin/sh
-# Brings what a bare Debian machine lacks: Debian packages, npm packages, the native build, the generated code.
-# Usage: e2e/setup.sh [demo|test|vm]. Run again at any time; it does only what is missing or out of date.
+# Sets up a bare Debian machine: Debian packages, npm packages, the native build, the generated code.
+# Usage: e2e/setup.sh [demo|test|vm]. Can be run again at any time; it does only what is missing or out of date.
 set -eu
 cd "$(dirname "$0")/.."
 purpose=${1:-test}
 
 if [ "$(id -u)" -ne 0 ]; then
-  echo "Keelson makes namespaces, mounts and cgroups, so this has to run as root: try again with sudo." >&2
+  echo "Keelson creates namespaces, mounts and cgroups, so this must run as root: try again with sudo." >&2
   exit 1
 fi
 
@@ -24,7 +24,7 @@ if [ -n "$missing" ]; then
   echo "Installing Debian packages:$missing" >&2
   export DEBIAN_FRONTEND=noninteractive
   apt-get update -qq
-  # Debian's own switch: without it the docker-registry package would start a registry of its own.
+  # Debian's mechanism against starting services: without it, the docker-registry package would start a registry.
   if [ ! -e /usr/sbin/policy-rc.d ]; then
     trap 'rm -f /usr/sbin/policy-rc.d' EXIT
     printf '#!/bin/sh\nexit 101\n' >/usr/sbin/policy-rc.d
@@ -34,11 +34,11 @@ if [ -n "$missing" ]; then
   apt-get install -y -qq --no-install-recommends $missing >&2
 fi
 
-# These need no npm package: they are built while those arrive.
+# These need no npm packages, so they are built while npm installs.
 make -s -C native -j"$(nproc)" monitor unpack cni >&2 &
 building=$!
 if [ ! -e node_modules/.package-lock.json ] || [ package-lock.json -nt node_modules/.package-lock.json ]; then
-  # Not `npm ci`: it wants every platform's optional package in the lock file, and some mirrors do not carry them all.
+  # Not `npm ci`: it requires every platform's optional package in the lock file, and some mirrors do not have them all.
   npm install --no-save --no-audit --no-fund >&2 || { kill "$building"; exit 1; }
 fi
 wait "$building"

@@ -1,7 +1,7 @@
-// `npm run picture`: makes e2e/status.svg, what `keelson status` prints of a node that is busy, and has a problem.
+// `npm run picture`: generates e2e/status.svg, the output of `keelson status` on a busy node with a problem.
 //
-// The node is real: pods that run, one whose container has ended, one that a network plugin does not take down, one that the
-// plugin hangs on, and a pull from a registry that does not answer. Only the picture stays of it.
+// The node is real: running pods, one whose container has exited, one whose network plugin fails its DEL, one whose
+// plugin hangs in its ADD, and a pull from a registry that does not answer. Everything except the picture is removed.
 
 import { execFileSync } from "node:child_process";
 import { chmod, mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
@@ -31,7 +31,7 @@ const daemon = await startDaemon({
   pluginDirectories: [plugins, "/usr/lib/cni"],
 });
 try {
-  await addObstinatePlugin();
+  await addFailingPlugin();
   const screen = await busyScreen(daemon);
   await writeFile(join(import.meta.dirname, "status.svg"), draw(["$ keelson status", ...onTerminal(screen)]));
   process.stdout.write(screen);
@@ -41,8 +41,8 @@ try {
   await rm(directory, { recursive: true, force: true });
 }
 
-/** The last of the network's: its ADD hangs, and its DEL fails, where the file says so. */
-async function addObstinatePlugin(): Promise<void> {
+/** Appends a plugin to the network: its ADD hangs, and its DEL fails, if the order file says so. */
+async function addFailingPlugin(): Promise<void> {
   const script = `#!/bin/sh
 [ $CNI_COMMAND = ADD ] && grep -q hang ${order} 2>/dev/null && exec sleep 600
 [ $CNI_COMMAND = DEL ] && grep -q fail ${order} 2>/dev/null && { echo '{"code": 100, "msg": "the gateway answers 503"}'; exit 1; }
@@ -72,7 +72,7 @@ async function busyScreen(daemon: Daemon): Promise<string> {
     await writeFile(order, "fail hang");
     startPod(client, { ...plan, name: "checkout" }).catch(() => undefined);
     client.pullImage({ image: { image: `127.0.0.1:${port}/shop/web:2` } }).catch(() => undefined);
-    return await until("all of it is shown", waitMs, async () => {
+    return await until("everything is shown", waitMs, async () => {
       const shown = keelson("status");
       return /edge-firewall ADD/.test(shown) && /shop\/web:2/.test(shown) && /1 exited/.test(shown) && /503/.test(shown)
         ? shown
@@ -82,7 +82,7 @@ async function busyScreen(daemon: Daemon): Promise<string> {
     client.close();
     registry.close();
     await writeFile(order, "");
-    // That ends what hangs.
+    // This kills the hanging plugin.
     await daemon.stop();
     await daemon.start();
     await clear(daemon);
@@ -100,7 +100,7 @@ async function clear({ socket, keelson }: Daemon): Promise<void> {
   client.close();
 }
 
-/** As a terminal breaks its lines. */
+/** Breaks lines like a terminal. */
 function onTerminal(text: string): string[] {
   return text
     .trimEnd()
