@@ -119,10 +119,10 @@ test.concurrent("a hanging criu is killed at the deadline, and a stop does not w
 
 test.concurrent("no checkpoint starts in a container that is being stopped: it keeps its grace period", async (context) => {
   const node = await nodeOf(context, { programs: await fakeCriu(context, "exec sleep 1005") });
-  const script = `trap 'echo told; sleep 1; exit 3' TERM; ${counter}`;
+  const script = `trap 'echo stopping; sleep 1; exit 3' TERM; ${counter}`;
   const { containerId, location, log } = await counting(node, { script });
   const stopping = node.client.stopContainer({ containerId, timeout: Long.fromNumber(5) });
-  await until("it gets SIGTERM", 4000, async () => (readFileSync(log, "utf8").includes("told") ? true : undefined));
+  await until("it gets SIGTERM", 4000, async () => (readFileSync(log, "utf8").includes("stopping") ? true : undefined));
   const checkpoint = node.client.checkpointContainer({ containerId, location }).catch((error: unknown) => error);
   await stopping;
   expect((await node.client.containerStatus({ containerId })).status?.exitCode).toBe(3);

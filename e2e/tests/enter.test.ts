@@ -20,7 +20,7 @@ const rounds = Number(process.env.KEELSON_RACE_ROUNDS ?? 150);
 /** How many siblings are started concurrently; the pod's queue runs them one by one. */
 const sideBySide = 4;
 
-interface Sighting {
+interface WatcherReport {
   readonly seen: number;
   readonly early: number;
   readonly seized: number;
@@ -91,7 +91,7 @@ async function scene(name: string, pid: number, security: object): Promise<Scene
 }
 
 /** Stops the attacker, removes the pod and returns what the attacker saw. */
-async function sighting({ podSandboxId, watcherId, log }: Scene): Promise<Sighting> {
+async function stopWatcher({ podSandboxId, watcherId, log }: Scene): Promise<WatcherReport> {
   await node.client.stopContainer({ containerId: watcherId, timeout: Long.fromNumber(10) });
   const line = await until("the watcher's report", 10_000, async () =>
     (await readFile(log, "utf8")).split("\n").find((text) => text.includes('"findings"')),
@@ -113,7 +113,7 @@ function bits(names: readonly string[]): bigint {
 }
 
 /** No findings, although processes were inspected, also before their execve. */
-function expectNothingCaught(saw: Sighting): void {
+function expectNothingCaught(saw: WatcherReport): void {
   expect(saw.findings).toEqual([]);
   expect(saw.early).toBeGreaterThan(rounds / 50);
   expect(saw.seized).toBeGreaterThan(0);
@@ -131,7 +131,7 @@ describe("A1: a container with CAP_SYS_PTRACE that inspects every entering proce
         const { exitCode } = await node.client.execSync({ containerId: view.watcherId, cmd: ["true"] });
         expect(exitCode).toBe(0);
       }
-      const saw = await sighting(view);
+      const saw = await stopWatcher(view);
       expectNothingCaught(saw);
     },
     120_000,
@@ -164,7 +164,7 @@ describe("A1: a container with CAP_SYS_PTRACE that inspects every entering proce
       for (let round = 0; round < rounds; round += sideBySide) {
         await Promise.all(Array.from({ length: sideBySide }, (_, at) => startAndRemove(round + at)));
       }
-      const saw = await sighting(view);
+      const saw = await stopWatcher(view);
       expectNothingCaught(saw);
     },
     300_000,

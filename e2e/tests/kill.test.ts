@@ -40,15 +40,15 @@ test("a pod keeps running and logging, and the next daemon reports it as the fir
   const containerId = await node.runContainer(pod, podSandboxId, "counter", counter);
   const log = join(logs, "counter.log");
   await counts(log, 5);
-  const told = await everything(node);
-  expect(told.containers).toHaveLength(1);
+  const before = await everything(node);
+  expect(before.containers).toHaveLength(1);
 
   await daemon.kill();
   const atDeath = (await counts(log, 0)).length;
   await counts(log, atDeath + 10);
   await daemon.start();
 
-  expect(await everything(node)).toEqual(told);
+  expect(await everything(node)).toEqual(before);
   const { stdout, exitCode } = await client.execSync({ containerId, cmd: ["hostname"] });
   expect([Buffer.from(stdout).toString(), exitCode]).toEqual(["counting\n", 0]);
   const numbers = await counts(log, atDeath + 20);

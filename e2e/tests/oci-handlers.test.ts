@@ -17,7 +17,7 @@ let node: TestNode;
 let registry: TestRegistry;
 
 /** A runtime that reports the given version, and otherwise runs `binary`. */
-async function posing(name: string, version: string, binary: string): Promise<string> {
+async function fakeRuntime(name: string, version: string, binary: string): Promise<string> {
   const path = join(scratch, name);
   const script = `#!/bin/sh\n[ "$1" = --version ] && { echo "${version}"; exit; }\nexec ${binary} "$@"\n`;
   await writeFile(`${path}.new`, script, { mode: 0o755 });
@@ -29,11 +29,11 @@ beforeAll(async () => {
   scratch = await mkdtemp(join(tmpdir(), "keelson-oci-handlers-"));
   const changing = lacks(handlers, "runc")
     ? {}
-    : { changing: await posing("changing", "runc version 1.3.6", handlers.runc ?? "") };
+    : { changing: await fakeRuntime("changing", "runc version 1.3.6", handlers.runc ?? "") };
   // Vulnerable runtimes that report a fixed version: only our own checks protect the host.
   const lying = {
-    "lying-runc": await posing("lying-runc", "runc version 1.3.6", oldRuntimes.runc),
-    "lying-crun": await posing("lying-crun", "crun version 1.28", oldRuntimes.crun),
+    "lying-runc": await fakeRuntime("lying-runc", "runc version 1.3.6", oldRuntimes.runc),
+    "lying-crun": await fakeRuntime("lying-crun", "crun version 1.28", oldRuntimes.crun),
   };
   const refused = { "old-runc": oldRuntimes.runc, "old-crun": oldRuntimes.crun, missing: join(scratch, "missing") };
   [node, registry] = await Promise.all([
@@ -114,18 +114,18 @@ test("after a downgrade under a running daemon, nothing is started with the runt
   const { containerId: second } = await client.createContainer({ podSandboxId, sandboxConfig: pod, config });
   await client.execSync({ containerId, cmd: ["true"] });
 
-  await posing("changing", "runc version 1.2.7", handlers.runc ?? "");
+  await fakeRuntime("changing", "runc version 1.2.7", handlers.runc ?? "");
   const refused = { code: status.FAILED_PRECONDITION, details: expect.stringContaining("is runc 1.2.7") };
   await expect(client.startContainer({ containerId: second })).rejects.toMatchObject(refused);
   await expect(client.execSync({ containerId, cmd: ["true"] })).rejects.toMatchObject(refused);
   const again = { config: node.podConfig("changing-again"), runtimeHandler: "changing" };
   await expect(client.runPodSandbox(again)).rejects.toMatchObject(refused);
 
-  await posing("changing", "runc version 1.3.6", handlers.runc ?? "");
+  await fakeRuntime("changing", "runc version 1.3.6", handlers.runc ?? "");
   await client.startContainer({ containerId: second });
   await client.execSync({ containerId, cmd: ["true"] });
 
-  await posing("changing", "runc version 1.2.7", handlers.runc ?? "");
+  await fakeRuntime("changing", "runc version 1.2.7", handlers.runc ?? "");
   await client.removePodSandbox({ podSandboxId });
   expect((await client.listPodSandbox({})).items).toEqual([]);
 });

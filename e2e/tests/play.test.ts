@@ -31,7 +31,7 @@ describe("an invalid manifest or command line starts nothing and exits with 2", 
   });
 });
 
-describe("a play is ended", () => {
+describe("a play is interrupted", () => {
   const stubborn = "trap '' TERM; echo up; while :; do sleep 1; done";
 
   test("by Ctrl-C twice: without the grace period", async () => {

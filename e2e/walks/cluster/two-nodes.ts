@@ -20,7 +20,7 @@ export async function twoNodes(scene: Scene): Promise<void> {
     });
   const [here, there] = [await scene.ready(`on-${first.name}`), await scene.ready(`on-${second.name}`)];
   /** Each pod asks the other for the client address that it sees, which must not be translated. */
-  const meet = async (family: 0 | 1): Promise<void> => {
+  const reachEachOther = async (family: 0 | 1): Promise<void> => {
     const ask = async (from: V1Pod, to: V1Pod): Promise<void> => {
       const [own = "", other = ""] = [from, to].map((pod) => pod.status?.podIPs?.[family]?.ip);
       const script = `printf 'GET /clientip HTTP/1.0\\r\\n\\r\\n' | nc -w 5 ${other} 8080 | tail -n 1`;
@@ -30,8 +30,8 @@ export async function twoNodes(scene: Scene): Promise<void> {
     await ask(here, there);
     await ask(there, here);
   };
-  await check("pods on the two nodes reach each other through routes between the hosts", () => meet(0));
-  await check("pods on the two nodes reach each other over IPv6", () => meet(1));
+  await check("pods on the two nodes reach each other through routes between the hosts", () => reachEachOther(0));
+  await check("pods on the two nodes reach each other over IPv6", () => reachEachOther(1));
   await check("pods on the two nodes reach each other over VXLAN", async () => {
     const hosts = [];
     for (const node of [first, second]) {
@@ -39,7 +39,7 @@ export async function twoNodes(scene: Scene): Promise<void> {
       hosts.push({ host: node.host, podCidr: spec?.podCIDR ?? "" });
     }
     await tunnelPods(hosts);
-    await meet(0);
+    await reachEachOther(0);
     const sent = await packetsSent(first);
     assert.ok(sent > 0, "nothing went through the tunnel");
     scene.say(`${sent} packets sent through the tunnel of ${first.name}`);

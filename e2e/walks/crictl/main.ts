@@ -59,7 +59,7 @@ async function walk(binary: string): Promise<void> {
   undo.defer(() => crictl.attempt("rmp", "--all", "--force").then(() => undefined));
   const before = await stateAtRest(daemon);
 
-  await meet(crictl);
+  await checkRuntime(crictl);
   const reference = `${registry.address}/${repository}`;
   await pull(crictl, reference, image);
   const pod = await runPod(crictl, directory);
@@ -75,7 +75,7 @@ async function walk(binary: string): Promise<void> {
   await step("the host is as it was before", () => compareHost(daemon, bridge, before));
 }
 
-async function meet(crictl: Crictl): Promise<void> {
+async function checkRuntime(crictl: Crictl): Promise<void> {
   await step("version", async () => {
     const version = await crictl.run("version");
     assert.match(version, /^RuntimeName: {2}keelson$/m);

@@ -12,7 +12,7 @@ import { type CriClient, connectCri } from "../../fixtures/client.ts";
 import { placesOf, viewHost } from "../../fixtures/host-view.ts";
 import { startNode, type TestNode } from "../../fixtures/node.ts";
 import { startWildNode, type WildPlugins } from "../../fixtures/wild-plugin.ts";
-import { Gate, type Surroundings, workAtImages, workAtPods } from "./clients.ts";
+import { type Environment, Gate, workOnImages, workOnPods } from "./clients.ts";
 import { disagreements } from "./host-check.ts";
 import { askAll, brokenPromises, type Ledger, leftovers } from "./ledger.ts";
 import { type Random, seeded } from "./random.ts";
@@ -58,8 +58,8 @@ export async function killRun(run: KillRun): Promise<readonly string[]> {
   }
   await mkdir(placesOf(node.directory).pods, { recursive: true });
   const killer = new Killer(run, node, plugins);
-  undo.defer(() => killer.leave());
-  return await killer.go(references);
+  undo.defer(() => killer.close());
+  return await killer.run(references);
 }
 
 class Killer {
@@ -94,15 +94,15 @@ class Killer {
     this.#watcher = watch(placesOf(node.directory).pods, (_, name) => name !== null && this.#everSeen.add(name));
   }
 
-  leave(): void {
+  close(): void {
     this.#gate.end();
     this.#watcher.close();
     this.#client.close();
   }
 
-  async go(references: readonly string[]): Promise<readonly string[]> {
+  async run(references: readonly string[]): Promise<readonly string[]> {
     const { say, signal } = this.#run;
-    const around: Surroundings = {
+    const env: Environment = {
       ledger: this.#ledger,
       client: () => this.#client,
       image: this.#node.image,
@@ -114,17 +114,17 @@ class Killer {
     };
     this.#gate.shut();
     const working = new Set<Promise<void>>();
-    const idle = this.#countIdle(around);
+    const idle = this.#countIdle(env);
     for (let index = 0; index < podClients; index += 1)
-      working.add(workAtPods(idle.of(around), this.#random.fork(), `pod${index}`));
-    working.add(workAtImages(idle.of(around), this.#random.fork(), references));
+      working.add(workOnPods(idle.of(env), this.#random.fork(), `pod${index}`));
+    working.add(workOnImages(idle.of(env), this.#random.fork(), references));
 
-    while (this.#goesOn()) {
+    while (this.#isUnfinished()) {
       this.#round += 1;
       await this.#plugins?.be({ failPercent: 12, hangPercent: 6 });
       this.#gate.open();
       await this.#load(this.#random.between(0, longestLoad));
-      await this.#strike();
+      await this.#killSome();
       this.#gate.shut();
       await idle.all(working.size);
       await this.#restart();
@@ -141,7 +141,7 @@ class Killer {
     return this.#wrong;
   }
 
-  #goesOn(): boolean {
+  #isUnfinished(): boolean {
     const { kills, monitorKills, signal } = this.#run;
     const due = this.#kills < kills || this.#monitorKills < monitorKills;
     return due && this.#wrong.length < wrongLimit && !signal.aborted;
@@ -157,7 +157,7 @@ class Killer {
   }
 
   /** Kills the daemon, and monitors before it, after it or not at all. */
-  async #strike(): Promise<void> {
+  async #killSome(): Promise<void> {
     const due = this.#monitorKills < this.#run.monitorKills;
     const victims = due ? this.#random.between(0, 2) : 0;
     const before = this.#random.chance(50);
@@ -173,7 +173,7 @@ class Killer {
     // This includes monitors whose pod no client knows yet.
     const [pod, pids] = this.#random.pick([...monitors]) ?? [];
     if (pod === undefined || pids === undefined) return;
-    for (const told of this.#ledger.pods) if (told.id === pod || told.id === "") told.monitorKilled = true;
+    for (const known of this.#ledger.pods) if (known.id === pod || known.id === "") known.monitorKilled = true;
     for (const pid of pids) {
       const commandLine = await readFile(`/proc/${pid}/cmdline`, "utf8").catch(() => "");
       if (!commandLine.includes(`/${pod}`)) continue;
@@ -302,7 +302,7 @@ class Killer {
   }
 
   /** Counts the clients waiting at the gate. */
-  #countIdle(_: Surroundings) {
+  #countIdle(_: Environment) {
     let waiting = 0;
     let changed = Promise.withResolvers<void>();
     const gate = this.#gate;
@@ -317,7 +317,7 @@ class Killer {
       }
     };
     return {
-      of: (around: Surroundings): Surroundings => ({ ...around, gate: { pass } }),
+      of: (env: Environment): Environment => ({ ...env, gate: { pass } }),
       all: async (count: number): Promise<void> => {
         while (waiting < count) await changed.promise;
       },

@@ -40,9 +40,9 @@ export interface StepCase {
   readonly kind: "fail" | "hang";
   /** Fields of the container configuration that the case needs; prepared before the fault. */
   readonly config?: (target: Target) => Promise<object>;
-  readonly hinder: (target: Target) => Promise<Lift>;
+  readonly inject: (target: Target) => Promise<Lift>;
   /** The fault affects one attempt only: the next one succeeds. */
-  readonly meetsOne?: true;
+  readonly affectsOneAttempt?: true;
   /** The fault hides the other pods' files too, so that only calls answered from memory can be tested. */
   readonly hidesOthers?: true;
 }
@@ -85,7 +85,7 @@ export async function openScene(): Promise<Scene> {
 }
 
 /** Calls to the other pod while a step fails or hangs: from memory, and (unless hidden) through its monitor. */
-export async function bystanderIsWell(scene: Scene, hidden: boolean): Promise<string[]> {
+export async function checkBystander(scene: Scene, hidden: boolean): Promise<string[]> {
   const { client } = scene.node;
   const wrong: string[] = [];
   const timed = async (what: string, limitMs: number, call: () => Promise<unknown>) => {

@@ -44,7 +44,7 @@ export async function soak(pods: number, say: (line: string) => void, signal: Ab
       while (next < end) {
         signal.throwIfAborted();
         next += 1;
-        everSeen.add(await wholeLife(node, next));
+        everSeen.add(await runLifecycle(node, next));
       }
     };
     await Promise.all(Array.from({ length: atOnce }, work));
@@ -54,10 +54,10 @@ export async function soak(pods: number, say: (line: string) => void, signal: Ab
     const seconds = Math.round((performance.now() - begin) / 1000);
     say(`      ${end} pods, ${seconds} s: ${inWords(counters)}`);
   }
-  return unflat(measured);
+  return notFlat(measured);
 }
 
-async function wholeLife({ client, podConfig, runContainer }: TestNode, number: number): Promise<string> {
+async function runLifecycle({ client, podConfig, runContainer }: TestNode, number: number): Promise<string> {
   const config = {
     ...podConfig(`soak-${number}`),
     portMappings: [{ containerPort: 80, hostPort: 30_000 + (number % 64) }],
@@ -108,7 +108,7 @@ function inWords(counters: Counters): string {
   return [...counters].map(([name, value]) => `${name} ${value}`).join(", ");
 }
 
-function unflat(measured: readonly Counters[]): string[] {
+function notFlat(measured: readonly Counters[]): string[] {
   const [first, last] = [measured[0], measured.at(-1)];
   if (first === undefined || last === undefined) return ["nothing was measured"];
   return [...first].flatMap(([name, before]) => {

@@ -55,14 +55,14 @@ const logInDirectory = async (): Promise<object> => ({ logPath: "sub/c.log" });
 function create(
   step: string,
   kind: "fail" | "hang",
-  hinder: StepCase["hinder"],
+  inject: StepCase["inject"],
   config?: StepCase["config"],
 ): StepCase {
-  return { operation: "CreateContainer", step, kind, hinder, ...(config === undefined ? {} : { config }) };
+  return { operation: "CreateContainer", step, kind, inject, ...(config === undefined ? {} : { config }) };
 }
 
-function start(step: string, kind: "fail" | "hang", hinder: StepCase["hinder"], config?: StepCase["config"]): StepCase {
-  return { operation: "StartContainer", step, kind, hinder, ...(config === undefined ? {} : { config }) };
+function start(step: string, kind: "fail" | "hang", inject: StepCase["inject"], config?: StepCase["config"]): StepCase {
+  return { operation: "StartContainer", step, kind, inject, ...(config === undefined ? {} : { config }) };
 }
 
 export const createSteps: readonly StepCase[] = [

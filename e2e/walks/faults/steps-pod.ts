@@ -17,7 +17,7 @@ function plugin(type: PluginType, kind: "fail" | "hang"): StepCase {
     operation,
     step: `network: ${type} ADD`,
     kind,
-    hinder: async ({ scene }) => {
+    inject: async ({ scene }) => {
       const [failPercent, hangPercent] = kind === "fail" ? [100, 0] : [0, 100];
       await scene.plugins.be({ type, command: "ADD", failPercent, hangPercent });
       return () => scene.plugins.be("calm");
@@ -47,7 +47,7 @@ function lastRecord(kind: "fail" | "hang"): StepCase {
     operation,
     step: "record: ready",
     kind,
-    hinder: async (target) => {
+    inject: async (target) => {
       const { plugins } = target.scene;
       await plugins.be({ type: "portmap", command: "ADD", failPercent: 0, hangPercent: 100 });
       const hidden = delay(800).then(async () => {
@@ -66,30 +66,30 @@ export const podSteps: readonly StepCase[] = [
     operation,
     step: "files: the pod directory",
     kind: "fail",
-    hinder: (target) => full(pods(target)),
+    inject: (target) => full(pods(target)),
     hidesOthers: true,
   },
   {
     operation,
     step: "files: the pod directory",
     kind: "hang",
-    hinder: (target) => dead(pods(target)),
+    inject: (target) => dead(pods(target)),
     hidesOthers: true,
   },
-  { operation, step: "monitor: it dies during its start", kind: "fail", hinder: monitor("SIGKILL") },
-  { operation, step: "monitor: it is stopped during its start", kind: "hang", hinder: monitor("SIGSTOP") },
+  { operation, step: "monitor: it dies during its start", kind: "fail", inject: monitor("SIGKILL") },
+  { operation, step: "monitor: it is stopped during its start", kind: "hang", inject: monitor("SIGSTOP") },
   {
     operation,
     step: "monitor: the pod's cgroup",
     kind: "fail",
-    hinder: ({ scene }) => readOnlyCgroups(placesOf(scene.node.directory).cgroup),
+    inject: ({ scene }) => readOnlyCgroups(placesOf(scene.node.directory).cgroup),
     hidesOthers: true,
   },
   {
     operation,
     step: "network: its configuration",
     kind: "fail",
-    hinder: async ({ scene }) => {
+    inject: async ({ scene }) => {
       const lift = await absent(scene.node.daemon.networkFile);
       // The directory is watched.
       await delay(500);
@@ -99,16 +99,16 @@ export const podSteps: readonly StepCase[] = [
       };
     },
   },
-  { operation, step: "network: the lease before ADD", kind: "fail", hinder: (target) => full(leases(target)) },
-  { operation, step: "network: the lease before ADD", kind: "hang", hinder: (target) => dead(leases(target)) },
+  { operation, step: "network: the lease before ADD", kind: "fail", inject: (target) => full(leases(target)) },
+  { operation, step: "network: the lease before ADD", kind: "hang", inject: (target) => dead(leases(target)) },
   plugin("bridge", "fail"),
   plugin("bridge", "hang"),
   plugin("host-local", "fail"),
   plugin("host-local", "hang"),
   plugin("portmap", "fail"),
   plugin("portmap", "hang"),
-  { operation, step: "record: starting", kind: "fail", hinder: (target) => full(records(target)) },
-  { operation, step: "record: starting", kind: "hang", hinder: (target) => dead(records(target)) },
+  { operation, step: "record: starting", kind: "fail", inject: (target) => full(records(target)) },
+  { operation, step: "record: starting", kind: "hang", inject: (target) => dead(records(target)) },
   lastRecord("fail"),
   lastRecord("hang"),
 ];

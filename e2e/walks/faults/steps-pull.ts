@@ -19,7 +19,7 @@ type Part = "token" | "manifest" | "config" | "layer 1" | "layer 2";
 
 /** Makes the registry misbehave on requests for this part. */
 function registry(part: Part, kind: "fail" | "hang" | "lie"): StepCase {
-  const hinder = async ({ scene, name }: Target): Promise<Lift> => {
+  const inject = async ({ scene, name }: Target): Promise<Lift> => {
     const image = await scene.image(imageNumber(name));
     const [, first, second] = image.layers;
     const paths: Record<Part, string> = {
@@ -33,7 +33,7 @@ function registry(part: Part, kind: "fail" | "hang" | "lie"): StepCase {
     return async () => scene.misbehave(undefined);
   };
   const step = kind === "lie" ? `registry lies: ${part}` : `registry: ${part}`;
-  return { operation, step, kind: kind === "hang" ? "hang" : "fail", hinder };
+  return { operation, step, kind: kind === "hang" ? "hang" : "fail", inject };
 }
 
 function interception(path: string, kind: "fail" | "hang" | "lie"): Interception {
@@ -66,8 +66,8 @@ function unpacker(signal: "SIGSTOP" | "SIGKILL"): StepCase {
     operation,
     step: `unpacker gets ${signal}`,
     kind: signal === "SIGSTOP" ? "hang" : "fail",
-    meetsOne: true,
-    hinder: async ({ scene, name }) => {
+    affectsOneAttempt: true,
+    inject: async ({ scene, name }) => {
       const image = await scene.image(imageNumber(name));
       const { caught, giveUp } = await catchChild(scene.node.daemon.pid, "keelson-unpack", signal);
       scene.misbehave(async ({ url }) => {
@@ -85,14 +85,14 @@ function unpacker(signal: "SIGSTOP" | "SIGKILL"): StepCase {
 }
 
 /** A fault of the disk; the registry behaves well. */
-function disk(step: string, kind: "fail" | "hang", hinder: StepCase["hinder"]): StepCase {
+function disk(step: string, kind: "fail" | "hang", inject: StepCase["inject"]): StepCase {
   return {
     operation,
     step,
     kind,
-    hinder: async (target) => {
+    inject: async (target) => {
       await target.scene.image(imageNumber(target.name));
-      return await hinder(target);
+      return await inject(target);
     },
   };
 }
@@ -102,7 +102,7 @@ const turnsReadOnly: StepCase = {
   operation,
   step: "placing the layer: the store turns read-only",
   kind: "fail",
-  hinder: async (target) => {
+  inject: async (target) => {
     const { scene, name } = target;
     const last = (await scene.image(imageNumber(name))).layers.at(-1)?.digest ?? "";
     let turned: Promise<Lift> | undefined;

@@ -9,7 +9,7 @@ import { viewHost } from "../../fixtures/host-view.ts";
 import { until } from "../../fixtures/steps.ts";
 import { disagreements, execMark } from "./host-check.ts";
 import { askAll, CONTAINER_CREATED, CONTAINER_RUNNING, SANDBOX_READY } from "./ledger.ts";
-import { bystanderIsWell, openScene, type Scene, type StepCase, type Target } from "./scene.ts";
+import { checkBystander, openScene, type Scene, type StepCase, type Target } from "./scene.ts";
 import { createSteps, startSteps } from "./steps-container.ts";
 import { podSteps } from "./steps-pod.ts";
 import { imageNumber, pullSteps } from "./steps-pull.ts";
@@ -119,9 +119,9 @@ async function runCase(scene: Scene, each: StepCase, name: string, hangMs: numbe
         return (await client.pullImage({ image: { image: imageName(target) } }, limitMs)).imageRef;
     }
   };
-  const wrong = await hindered(scene, each, target, call, each.kind === "hang" ? hangMs : failMs);
-  wrong.push(...(await retried(scene, each, target, call)));
-  wrong.push(...(await leavesNothing(scene, each, target)));
+  const wrong = await withFault(scene, each, target, call, each.kind === "hang" ? hangMs : failMs);
+  wrong.push(...(await retry(scene, each, target, call)));
+  wrong.push(...(await checkNothingLeft(scene, each, target)));
   return wrong;
 }
 
@@ -148,7 +148,7 @@ const imageName = ({ scene, name }: Target) => `${scene.registry.address}/steps/
 /**
  * Calls with the fault in place: the call must end in time with a clear error, and another pod must not be affected.
  */
-async function hindered(
+async function withFault(
   scene: Scene,
   each: StepCase,
   target: Target,
@@ -156,7 +156,7 @@ async function hindered(
   limitMs: number,
 ): Promise<string[]> {
   const wrong: string[] = [];
-  const lift = await each.hinder(target);
+  const lift = await each.inject(target);
   try {
     const begin = performance.now();
     const outcome = call(limitMs).then(
@@ -167,7 +167,7 @@ async function hindered(
       }),
     );
     await delay(300);
-    wrong.push(...(await bystanderIsWell(scene, each.hidesOthers === true)));
+    wrong.push(...(await checkBystander(scene, each.hidesOthers === true)));
     const { code, words } = await outcome;
     const tookMs = performance.now() - begin;
     if (code === status.OK) wrong.push("it succeeded: the fault has no effect");
@@ -177,7 +177,7 @@ async function hindered(
     if (tookMs > limitMs + graceMs) wrong.push(`it returned only after ${Math.round(tookMs)} ms`);
     if (
       each.kind === "hang" &&
-      each.meetsOne !== true &&
+      each.affectsOneAttempt !== true &&
       (await call(hastyMs).then(
         () => true,
         () => false,
@@ -193,7 +193,7 @@ async function hindered(
 }
 
 /** Retries the request until it succeeds; its result must exist exactly once, and work. */
-async function retried(
+async function retry(
   scene: Scene,
   { operation }: StepCase,
   target: Target,
@@ -261,7 +261,7 @@ async function startedAgain(
 }
 
 /** Daemon and host must agree; and after the created objects are removed, nothing may be left behind. */
-async function leavesNothing(scene: Scene, each: StepCase, target: Target): Promise<string[]> {
+async function checkNothingLeft(scene: Scene, each: StepCase, target: Target): Promise<string[]> {
   const { node } = scene;
   const seen = new Set<string>();
   const agree = async (): Promise<string[]> => {

@@ -12,7 +12,7 @@ import {
   terminals,
 } from "../../fixtures/processes.ts";
 import { type Steps, until } from "../../fixtures/steps.ts";
-import { type Crictl, ended, prints, type Transport } from "./crictl.ts";
+import { type Crictl, killAndWait, type Transport, waitForOutput } from "./crictl.ts";
 
 interface Held {
   readonly descriptors: readonly [daemon: number, monitor: number];
@@ -43,14 +43,14 @@ export async function cancel({ step }: Steps, crictl: Crictl, node: TestNode, ro
   // Wait out the containers' own `sleep` processes.
   const settled = () => until("sleeps", 5000, async () => await held());
 
-  await leave(crictl, containers, 8);
+  await abandon(crictl, containers, 8);
   await delay(500);
   const [before, monitorBefore] = [await settled(), await proportionalKilobytes(monitor)];
   process.stdout.write(`      before: ${JSON.stringify(before)}, ${await memory()}\n`);
   await step(
     `${rounds} attaches and ${rounds / 10} execs and port-forwards each are abandoned; nothing leaks`,
     async () => {
-      await leave(crictl, containers, rounds);
+      await abandon(crictl, containers, rounds);
       let after = await held();
       await until("everything is as before", 10_000, async () => {
         after = await held();
@@ -67,7 +67,7 @@ export async function cancel({ step }: Steps, crictl: Crictl, node: TestNode, ro
   );
 }
 
-async function leave(crictl: Crictl, { sandbox, plain, tty }: Containers, rounds: number): Promise<void> {
+async function abandon(crictl: Crictl, { sandbox, plain, tty }: Containers, rounds: number): Promise<void> {
   const transports: readonly Transport[] = ["spdy", "websocket"];
   const one = async (round: number): Promise<void> => {
     const transport = transports[round % 2] ?? "spdy";
@@ -76,12 +76,12 @@ async function leave(crictl: Crictl, { sandbox, plain, tty }: Containers, rounds
         ? crictl.start([...words, "--transport", transport, "-i", plain, ...command], "pipe")
         : crictl.startOnTerminal([...words, "--transport", transport, "-i", "-t", tty, ...command]);
     const attached = start(["attach"]);
-    await prints(attached, /tick/).finally(() => ended(attached));
+    await waitForOutput(attached, /tick/).finally(() => killAndWait(attached));
     if (round % 10 !== 0) return;
     const executed = start(["exec"], "sh", "-c", "echo begun; sleep 1000");
-    await prints(executed, /begun/).finally(() => ended(executed));
+    await waitForOutput(executed, /begun/).finally(() => killAndWait(executed));
     const forwarded = crictl.start(["port-forward", "--transport", transport, sandbox, "0:8080"]);
-    await prints(forwarded, /Forwarding/).finally(() => ended(forwarded));
+    await waitForOutput(forwarded, /Forwarding/).finally(() => killAndWait(forwarded));
   };
   // Four at a time.
   let next = 0;

@@ -22,7 +22,7 @@ export interface Outcome {
 export interface Crictl {
   /** Runs until it exits; at most two minutes. */
   run(words: readonly string[], input?: Iterable<Buffer>): Promise<Outcome>;
-  /** Starts it; the test kills it with `ended`. */
+  /** Starts it; the test kills it with `killAndWait`. */
   start(words: readonly string[], stdin?: "ignore" | "pipe"): ChildProcess;
   /** The same on a terminal, using script(1). */
   startOnTerminal(words: readonly string[]): ChildProcess;
@@ -74,7 +74,7 @@ export async function measure(output: Readable): Promise<Pick<Outcome, "stdout" 
 }
 
 /** Waits until its stdout, read from now on, matches `wanted`; returns the match. */
-export async function prints(child: ChildProcess, wanted: RegExp): Promise<RegExpExecArray> {
+export async function waitForOutput(child: ChildProcess, wanted: RegExp): Promise<RegExpExecArray> {
   let [text, stderr] = ["", ""];
   const collect = (bytes: Buffer) => {
     text = (text + bytes.toString()).slice(-4096);
@@ -98,7 +98,7 @@ export async function prints(child: ChildProcess, wanted: RegExp): Promise<RegEx
 }
 
 /** Kills it and waits until it has exited. */
-export async function ended(child: ChildProcess): Promise<void> {
+export async function killAndWait(child: ChildProcess): Promise<void> {
   if (child.exitCode !== null || child.signalCode !== null) return;
   const closed = once(child, "exit");
   child.kill("SIGKILL");

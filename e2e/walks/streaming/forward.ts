@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { once } from "node:events";
 import { connect, type Socket } from "node:net";
 import type { Steps } from "../../fixtures/steps.ts";
-import { type Crictl, ended, measure, prints, type Transport } from "./crictl.ts";
+import { type Crictl, killAndWait, measure, type Transport, waitForOutput } from "./crictl.ts";
 
 /** In the pod: a web page on port 8080, and the file /tmp/big for every connection to port 9000. */
 export const servers =
@@ -25,7 +25,7 @@ export async function forward(
   const child = crictl.start(["port-forward", "--transport", transport, sandbox, "0:8080", "0:9000", "0:9999"]);
   try {
     // "Forwarding from 127.0.0.1:40123 -> 8080", and the same for ::1.
-    const printed = await prints(child, /:(\d+) -> 8080.*:(\d+) -> 9000.*:(\d+) -> 9999/s);
+    const printed = await waitForOutput(child, /:(\d+) -> 8080.*:(\d+) -> 9000.*:(\d+) -> 9999/s);
     const [port = 0, bulk = 0, closed = 0] = printed.slice(1).map(Number);
     await step(`${transport}: a port is forwarded into the pod, connection by connection`, async () => {
       for (let round = 0; round < 5; round += 1) assert.match(await page(port), /200 OK.*page\n$/s);
@@ -57,7 +57,7 @@ export async function forward(
       assert.equal(await page(closed).catch(() => ""), "");
     });
   } finally {
-    await ended(child);
+    await killAndWait(child);
   }
 }
 

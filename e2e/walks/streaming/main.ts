@@ -9,7 +9,7 @@ import { descendants, monitorPids, peakKilobytes, proportionalKilobytes } from "
 import { createSteps, until } from "../../fixtures/steps.ts";
 import { criTool, toolsDirectory } from "../../fixtures/tools.ts";
 import { cancel } from "./cancel.ts";
-import { type Crictl, ended, type Outcome, prints, streamingCrictl, type Transport } from "./crictl.ts";
+import { type Crictl, killAndWait, type Outcome, streamingCrictl, type Transport, waitForOutput } from "./crictl.ts";
 import { type Big, forward, servers } from "./forward.ts";
 
 const [rounds = 2, mebibytes = 64, cancels = 40] = process.argv.slice(2).map(Number);
@@ -109,9 +109,9 @@ async function attach(transport: Transport, crictl: Crictl, node: TestNode, id: 
   await step(`${transport}: three clients attach at once; detaching kills nothing`, async () => {
     const attached = Array.from({ length: 3 }, () => crictl.start(["attach", "--transport", transport, id]));
     try {
-      await Promise.all(attached.map((child) => prints(child, /tick\n.*tick\n/s)));
+      await Promise.all(attached.map((child) => waitForOutput(child, /tick\n.*tick\n/s)));
     } finally {
-      await Promise.all(attached.map(ended));
+      await Promise.all(attached.map(killAndWait));
     }
     const { status } = await node.client.containerStatus({ containerId: id });
     assert.equal(status?.state, 1);
@@ -156,11 +156,11 @@ async function unreadClient(transport: Transport, crictl: Crictl, node: TestNode
         "pipe",
       );
       child.stdin?.on("error", () => undefined);
-      await prints(child, /begun/);
+      await waitForOutput(child, /begun/);
       child.stdin?.write(Buffer.alloc(32 << 20));
       await delay(1000);
       const own = (await descendants(monitor)).filter((pid) => !before.has(pid));
-      await ended(child);
+      await killAndWait(child);
       await until("the process is killed", 20_000, async () => {
         const left = new Set(await descendants(monitor));
         return own.every((pid) => !left.has(pid)) ? true : undefined;

@@ -5,7 +5,7 @@ import assert from "node:assert/strict";
 import { answers, crictlOf } from "./keelson.ts";
 import type { Node } from "./node.ts";
 import { runContainer, runPod } from "./pods.ts";
-import { podsHaveEnded, startsAgain } from "./power.ts";
+import { checkPodStarts, checkPodsEnded } from "./power.ts";
 
 const hourMs = 3_600_000;
 const idle = "trap 'exit 0' TERM; while :; do sleep 1; done";
@@ -17,9 +17,9 @@ export async function hardships(node: Node): Promise<void> {
     await node.step(`the clock ${words} by an hour after a boot`, async () => {
       await leaveOnePod(node, `clock-${words}`);
       const machine = await node.boot({ clock: new Date(Date.now() + hours * hourMs) });
-      await podsHaveEnded(machine, 1);
+      await checkPodsEnded(machine, 1);
     });
-    await startsAgain(node);
+    await checkPodStarts(node);
   }
   await node.step("a full root disk at boot: the daemon answers, and knows its pods", async () => {
     await leaveOnePod(
@@ -39,9 +39,9 @@ export async function hardships(node: Node): Promise<void> {
     await machine.run(
       "/cargo/bin/crictl pods --quiet --name once-more | xargs --no-run-if-empty /cargo/bin/crictl stopp",
     );
-    await podsHaveEnded(machine);
+    await checkPodsEnded(machine);
   });
-  await startsAgain(node);
+  await checkPodStarts(node);
   await node.step(
     "/run remounted with no free space: new pods fail with the reason, the running one keeps running",
     async () => {
@@ -63,7 +63,7 @@ export async function hardships(node: Node): Promise<void> {
       }
     },
   );
-  await startsAgain(node);
+  await checkPodStarts(node);
 }
 
 async function stepClock({ machine }: Node, hours: number): Promise<void> {

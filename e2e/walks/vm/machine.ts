@@ -85,7 +85,7 @@ async function boot(parts: MachineParts, failedBoots: number): Promise<Machine> 
     const ended = gone.then((): never => {
       throw new Error("QEMU exited while the guest booted");
     });
-    channel = await Promise.race([ready(agent), ended, spun(qemu, booting.signal)]);
+    channel = await Promise.race([ready(agent), ended, exceedsCpuTime(qemu, booting.signal)]);
   } catch (error) {
     await kill(qemu, gone);
     throw new Error(`the boot failed; QEMU printed "${said}"; the console ends:\n${await endOf(consoleLog)}`, {
@@ -130,7 +130,7 @@ async function kill(qemu: ChildProcess, gone: Promise<void>): Promise<void> {
 }
 
 /** Rejects when QEMU has used more CPU time than a boot takes, and on abort. */
-async function spun(qemu: ChildProcess, signal: AbortSignal): Promise<never> {
+async function exceedsCpuTime(qemu: ChildProcess, signal: AbortSignal): Promise<never> {
   for (;;) {
     await delay(1000, undefined, { signal });
     const stat = await readFile(`/proc/${qemu.pid}/stat`, "utf8").catch(() => "");

@@ -75,10 +75,10 @@ export async function reboots(node: Node, count: number): Promise<void> {
         await node.machine.cut();
       }
       const machine = await node.boot();
-      await podsHaveEnded(machine, 1);
+      await checkPodsEnded(machine, 1);
     });
   }
-  await startsAgain(node);
+  await checkPodStarts(node);
 }
 
 export async function powerCuts(node: Node, images: readonly PulledImage[], count: number): Promise<void> {
@@ -98,8 +98,8 @@ export async function powerCuts(node: Node, images: readonly PulledImage[], coun
       const machine = await node.boot();
       const known = new Set((await crictlOf(machine).run("pods", "--quiet")).split("\n"));
       forgotten += [...started].filter((id) => !known.has(id)).length;
-      const listed = await imagesAreWhole(machine, images, pulled, seen);
-      seen.pods += await podsHaveEnded(machine);
+      const listed = await checkImages(machine, images, pulled, seen);
+      seen.pods += await checkPodsEnded(machine);
       node.print(
         `after ${ms} ms: ${pulled.size} images pulled before the cut, ${listed} listed after it, all complete`,
       );
@@ -111,7 +111,7 @@ export async function powerCuts(node: Node, images: readonly PulledImage[], coun
   );
   // Pod records are not flushed: the daemon may have lost some, and must then have cleaned up their pods.
   node.print(`${forgotten} pods whose start had been answered were no longer known`);
-  await startsAgain(node);
+  await checkPodStarts(node);
 }
 
 /** Waits for a random number of pulls to be answered, however long they take, and then for a random time. */
@@ -164,7 +164,7 @@ function referenceOf(repository: string): string {
  * Returns the number of images. Checks that none of those reported as pulled is lost, and that all blobs and files
  * match.
  */
-async function imagesAreWhole(
+async function checkImages(
   machine: Machine,
   images: readonly PulledImage[],
   pulled: ReadonlySet<PulledImage>,
@@ -210,7 +210,7 @@ async function imagesAreWhole(
  * Returns the number of pods. Checks that all are NOTREADY with their containers' exits, and that removal leaves
  * nothing.
  */
-export async function podsHaveEnded(machine: Machine, wanted?: number): Promise<number> {
+export async function checkPodsEnded(machine: Machine, wanted?: number): Promise<number> {
   const crictl = crictlOf(machine);
   const pods = at(await crictl.json("pods", "--output", "json"), "items");
   assert(Array.isArray(pods));
@@ -242,7 +242,7 @@ export async function podsHaveEnded(machine: Machine, wanted?: number): Promise<
   return pods.length;
 }
 
-export async function startsAgain({ machine, step }: Node): Promise<void> {
+export async function checkPodStarts({ machine, step }: Node): Promise<void> {
   await step("a pod starts, runs and is removed", async () => {
     const crictl = crictlOf(machine);
     const pod = await runPod(machine, crictl, "again");

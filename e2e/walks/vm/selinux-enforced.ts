@@ -21,7 +21,7 @@ export async function enforced({ machine, crictl, step, print }: Scene): Promise
   });
   const [own, other] = await step("pods start", async () => [
     await runPod(machine, crictl, "strict"),
-    await runPod(machine, crictl, "stranger"),
+    await runPod(machine, crictl, "other"),
   ]);
   const volume = { host_path: volumeDirectory, container_path: "/data" };
   const hosts = { host_path: "/etc", container_path: "/host" };
@@ -39,10 +39,10 @@ export async function enforced({ machine, crictl, step, print }: Scene): Promise
     assert.equal(await run(second, "echo yet more >>/data/file && cat /data/file"), "text\nmore\nyet more");
   });
   await step("another pod is denied access to the volume, only because of its categories", async () => {
-    const stranger = await start(other, "stranger", [volume]);
-    await denied(stranger, "cat /data/file");
-    await denied(stranger, "echo x >>/data/file");
-    await denied(stranger, "touch /data/new");
+    const foreign = await start(other, "other", [volume]);
+    await denied(foreign, "cat /data/file");
+    await denied(foreign, "echo x >>/data/file");
+    await denied(foreign, "touch /data/new");
   });
   await step("root in a container is denied access to the host's files", async () => {
     await denied(first, "cat /host/shadow");
@@ -55,7 +55,7 @@ export async function enforced({ machine, crictl, step, print }: Scene): Promise
     assert.match(await run(id, "cat /host/shadow"), /^root:/m);
   });
   await step("the kernel logged the denials; a container stops on request", async () => {
-    // In a domain of its own, which may write into a pipe and not into the agent's file.
+    // dmesg runs in its own domain, which may write to a pipe but not to the agent's file.
     const kernel = await machine.run("dmesg | cat");
     const lines = kernel.split("\n").filter((line) => /avc: {2}denied .*permissive=0/.test(line));
     print(

@@ -69,10 +69,10 @@ export async function selinux(scene: Scene): Promise<void> {
   await step("another container in the pod has the same label, another pod has other categories", async () => {
     const second = await runContainer(machine, crictl, one, { name: "b", script: idle });
     assert.equal(await processLabel(second), label);
-    const stranger = await processLabel(await runContainer(machine, crictl, other, { name: "a", script: idle }));
-    print(stranger);
-    assert.equal(type(stranger), "container_t");
-    assert.notEqual(level(stranger), level(label));
+    const foreign = await processLabel(await runContainer(machine, crictl, other, { name: "a", script: idle }));
+    print(foreign);
+    assert.equal(type(foreign), "container_t");
+    assert.notEqual(level(foreign), level(label));
   });
   await step(
     "its files have the pod's label: root, /dev, shm, mqueue, masked paths, and the pod's own files",

@@ -47,10 +47,10 @@ export async function smoke({ machine, crictl, step, print }: Scene): Promise<vo
     assert(Number(at(stats, "cpu", "usageCoreNanoSeconds", "value")) > 0, JSON.stringify(stats));
   });
   await step("metrics", async () => {
-    const figures = await machine.run(`busybox wget -q -O - http://${metricsAddress}/metrics`);
-    const [ready] = figures.match(/^keelson_sandboxes\{.*ready.*\} 1$/m) ?? [];
-    assert(ready !== undefined, figures.slice(0, 2000));
-    print(`${figures.split("\n").length} lines, among them ${ready}`);
+    const metrics = await machine.run(`busybox wget -q -O - http://${metricsAddress}/metrics`);
+    const [ready] = metrics.match(/^keelson_sandboxes\{.*ready.*\} 1$/m) ?? [];
+    assert(ready !== undefined, metrics.slice(0, 2000));
+    print(`${metrics.split("\n").length} lines, among them ${ready}`);
   });
   await step("stop: the container's own exit code is reported", async () => {
     await crictl.run("stop", "--timeout", "20", container);
