@@ -21,7 +21,7 @@ export async function enforced({ machine, crictl, step, print }: Scene): Promise
   });
   const [own, other] = await step("pods start", async () => [
     await runPod(machine, crictl, "strict"),
-    await runPod(machine, crictl, "other"),
+    await runPod(machine, crictl, "foreign"),
   ]);
   const volume = { host_path: volumeDirectory, container_path: "/data" };
   const hosts = { host_path: "/etc", container_path: "/host" };
@@ -39,7 +39,7 @@ export async function enforced({ machine, crictl, step, print }: Scene): Promise
     assert.equal(await run(second, "echo yet more >>/data/file && cat /data/file"), "text\nmore\nyet more");
   });
   await step("another pod is denied access to the volume, only because of its categories", async () => {
-    const foreign = await start(other, "other", [volume]);
+    const foreign = await start(other, "foreign", [volume]);
     await denied(foreign, "cat /data/file");
     await denied(foreign, "echo x >>/data/file");
     await denied(foreign, "touch /data/new");
