@@ -1,4 +1,4 @@
-// A2: a container that blocks every process entering it does not slow down others in its pod. A measurement, so it
+// A container that blocks every process entering it does not slow down others in its pod. A measurement, so it
 // runs alone.
 
 import { setTimeout as delay } from "node:timers/promises";
@@ -32,7 +32,7 @@ function p95(times: readonly number[]): number {
   return times.toSorted((a, b) => a - b)[Math.floor(times.length * 0.95)] ?? 0;
 }
 
-describe("A2: a container that blocks every process entering it", () => {
+describe("a container that blocks every process entering it", () => {
   /** Alternates between quiet and blocked, so that other load on the machine affects both. */
   const turns = 3;
   const roundsInTurn = 14;

@@ -1,4 +1,4 @@
-// How processes enter containers, through CRI requests. A1: no process of ours that a container can see has a
+// How processes enter containers, through CRI requests. No process of ours that a container can see has a
 // capability, root or descriptor that the container's spec does not grant. A container with CAP_SYS_PTRACE inspects
 // every process that enters it, and every sibling that starts.
 
@@ -119,7 +119,7 @@ function expectNothingCaught(saw: WatcherReport): void {
   expect(saw.seized).toBeGreaterThan(0);
 }
 
-describe("A1: a container with CAP_SYS_PTRACE that inspects every entering process", () => {
+describe("a container with CAP_SYS_PTRACE that inspects every entering process", () => {
   test.each([
     { words: "with no_new_privs", noNewPrivs: true },
     { words: "without no_new_privs", noNewPrivs: false },
@@ -172,7 +172,7 @@ describe("A1: a container with CAP_SYS_PTRACE that inspects every entering proce
 });
 
 /** A pod with containers that run shell scripts, each with its own PID namespace; returns their IDs. */
-describe("C17: StartContainer", () => {
+describe("a StartContainer", () => {
   interface Hanging {
     readonly podSandboxId: string;
     readonly containerId: string;
@@ -242,7 +242,7 @@ describe("C17: StartContainer", () => {
   });
 });
 
-test("B13: with 128 execs open in a pod, StopContainer, RemoveContainer and StopPodSandbox succeed", async () => {
+test("with 128 execs open in a pod, StopContainer, RemoveContainer and StopPodSandbox succeed", async () => {
   const { podSandboxId, ids } = await podWith(node, CONTAINER, "full", "sleep 100000", "sleep 100000", "sleep 100000");
   const [holder = "", stopped = "", removed = ""] = ids;
   const execs = Array.from({ length: 128 }, () =>
@@ -264,7 +264,7 @@ test("B13: with 128 execs open in a pod, StopContainer, RemoveContainer and Stop
   await node.client.removePodSandbox({ podSandboxId });
 }, 60_000);
 
-test("C20: a pod whose shared PID namespace has lost its init is not ready", async () => {
+test("a pod whose shared PID namespace has lost its init is not ready", async () => {
   const namespaces = { securityContext: { namespaceOptions: { pid: POD } } };
   const pod = { ...node.podConfig("headless"), linux: namespaces };
   const { podSandboxId } = await node.client.runPodSandbox({ config: pod });

@@ -93,7 +93,7 @@ describe("saving and loading images", () => {
     expect((await shell("image load no-such-file")).stderr).toContain("There is no file or directory");
   });
 
-  test("if the reader exits early, it exits with status 1 and no stack trace", async () => {
+  test("if the reader of its output exits early, keelson exits with status 1 and no stack trace", async () => {
     const { stdout, stderr } = await shell(`image save - ${node.image} | head -c 100 | wc -c; echo \${PIPESTATUS[0]}`);
     expect(stdout).toBe("100\n1\n");
     expect(stderr.split("\n").filter((line) => line !== "" && line !== "-: saving").length).toBeLessThan(2);

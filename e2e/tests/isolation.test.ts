@@ -206,7 +206,7 @@ describe("a mount at /proc", () => {
     await node.removePods();
   });
 
-  test("of the host's procfs still is a procfs", async () => {
+  test("of the host's procfs leaves a procfs there", async () => {
     const { podSandboxId, sh } = await run("host-proc", { mounts: [{ hostPath: "/proc", containerPath: "/proc" }] });
     expect(await sh(`test -d /proc/${process.pid} && stat -f -c %T /proc`)).toBe("proc\n");
     // The masks are applied to the topmost procfs.

@@ -105,7 +105,7 @@ test("files, links, missing paths and nested mounts work in any order", async ()
 });
 
 test.for(["native", "runc"])(
-  "a volume at /etc or /dev hides nothing that the pod gives its containers, with handler %s",
+  "a volume at /etc or /dev does not hide the pod's own files and mounts, with handler %s",
   async (handler, { skip }) => {
     skip(lacks(handlers, handler));
     const hostPath = await volume(`etc-${handler}`);

@@ -230,7 +230,7 @@ export async function checkPodsEnded(machine: Machine, wanted?: number): Promise
   }
   if (pods.length > 0) await crictl.run("rmp", ...pods.map((pod) => String(at(pod, "id"))));
   let left = "";
-  await until("leases, cgroups and directories of the pods are gone", 60_000, async () => {
+  await until("leases, cgroups and directories of the pods are removed", 60_000, async () => {
     left = await machine.run(`
       cd ${leases}/keelson 2>/dev/null && ls -ld * | grep -v -e lock -e last_reserved
       cd / && ls -d /run/keelson/pods/* /var/lib/keelson/image/containers/* 2>/dev/null
