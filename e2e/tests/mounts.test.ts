@@ -264,7 +264,7 @@ test("volumes on a hanging file system delay no other pod, and their own pods ca
   await mkdir(directory);
   const others = await run("beside-silent", []);
   await using _silent = await mountSilent(directory);
-  // More than Node.js has threads for files.
+  // More than the threads in Node.js's pool.
   const pods = await Promise.all(
     Array.from({ length: 6 }, async (_, index) => {
       const pod = node.podConfig(`silent-${index}`);
@@ -298,7 +298,7 @@ test("devices on a hanging file system delay no other pod", async () => {
   await using _silent = await mountSilent(directory);
   const pod = node.podConfig("silent-devices");
   const { podSandboxId } = await client.runPodSandbox({ config: pod });
-  // More than Node.js has threads for files.
+  // More than the threads in Node.js's pool.
   const devices = Array.from({ length: 6 }, (_, index) => ({
     hostPath: join(directory, `device-${index}`),
     containerPath: `/dev/device-${index}`,

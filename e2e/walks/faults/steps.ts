@@ -17,7 +17,7 @@ import { imageNumber, pullSteps } from "./steps-pull.ts";
 export interface StepRun {
   /** Matches a step's name, "Operation, step: kind". */
   readonly only: RegExp;
-  /** Runs one case as a step of the walk. */
+  /** Runs one case as a counted step. */
   readonly step: (name: string, work: () => Promise<void>) => Promise<void>;
   readonly say: (line: string) => void;
   readonly signal: AbortSignal;

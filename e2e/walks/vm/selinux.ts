@@ -163,7 +163,7 @@ export async function selinux(scene: Scene): Promise<void> {
     await exec(id, "sh", "-c", "echo x >/data/deep/er/file && cat /data/deep/er/file");
   });
   await step(
-    "a volume that has the label already is not walked again; one is never walked without a request",
+    "a volume that already has the label is not walked again; without a request, no volume is walked",
     async () => {
       await machine.run("touch /srv/volume/marked && chcon -t etc_t /srv/volume/marked");
       const mount = { host_path: "/srv/volume", container_path: "/data" };
