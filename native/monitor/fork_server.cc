@@ -14,7 +14,7 @@ namespace keelson {
 
 namespace {
 
-// None, with errno 0, when the other end is closed. A message without a descriptor is none of the daemon's.
+// Fails with errno 0 when the other end is closed, or on a message without a descriptor, which the daemon never sends.
 Result<ForkRequest> receive(int socket) {
   char path[PATH_MAX];
   ssize_t size = 0;
@@ -24,8 +24,8 @@ Result<ForkRequest> receive(int socket) {
   return ForkRequest{std::string(path, static_cast<size_t>(size)), std::move(readiness)};
 }
 
-// The words of a command line lie one behind the other, and what is there is what others see of it. All pod directories are of
-// one length, and the server was started with words as long.
+// The arguments of a process lie contiguously in memory, and /proc/<pid>/cmdline shows what is there. All pod
+// directories have the same length, and the server was started with arguments of that length.
 class CommandLine {
  public:
   explicit CommandLine(std::span<char*> words)
@@ -33,7 +33,8 @@ class CommandLine {
 
   Status check_room(const std::string& pod_dir) const {
     if (sizeof "run" + pod_dir.size() + 1 <= size_) return {};
-    return fail(Kind::invalid, "name the process", "the fork server was started with too little room for " + pod_dir);
+    return fail(Kind::invalid, "set the process name",
+                "the fork server's command line has no room for " + pod_dir);
   }
 
   void rename(const std::string& pod_dir) const {
@@ -47,7 +48,7 @@ class CommandLine {
   size_t size_;
 };
 
-// A child of our parent, as we are (CLONE_PARENT), which ends with the signal that we end with.
+// The new process is a child of this process's own parent (CLONE_PARENT) and inherits its exit signal.
 Result<pid_t> fork_sibling() {
   const long pid = syscall(SYS_clone, static_cast<unsigned long>(CLONE_PARENT), nullptr, nullptr, nullptr, nullptr);
   if (pid < 0) return fail_errno("fork a monitor");

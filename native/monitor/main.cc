@@ -22,7 +22,7 @@ namespace keelson {
 
 namespace {
 
-// A pipe for the readiness, or the socket at which forks are asked for.
+// The readiness pipe, or the socket that fork requests arrive on.
 constexpr int channel_fd = 3;
 constexpr int empty_mounts_fd = 4;
 constexpr size_t max_sandbox_file = 1 << 20;
@@ -32,19 +32,19 @@ constexpr const char* usage =
     "       keelson-monitor fork <room>\n"
     "       keelson-monitor --help | --version\n"
     "\n"
-    "run makes the sandbox that <pod dir>/sandbox.json describes and serves <pod dir>/monitor.sock.\n"
-    "Descriptor 3 gets a frame when it is ready or has failed; 4 may be the mount namespace that\n"
-    "containers begin with. fork does so for each pod that it is asked for at the socket that is its\n"
-    "descriptor 3, in a process of its own; <room> is anything, one character shorter than <pod dir>.\n"
-    "The daemon `keelson serve` has a monitor forked for each pod; nobody else needs to.\n"
+    "run creates the sandbox described by <pod dir>/sandbox.json and serves <pod dir>/monitor.sock.\n"
+    "It writes a frame to descriptor 3 when it is ready or has failed; descriptor 4 may be the mount\n"
+    "namespace that containers start from. fork does the same for each pod requested on the socket at\n"
+    "descriptor 3, in one process per pod; <room> is any string one character shorter than <pod dir>.\n"
+    "The daemon `keelson serve` forks a monitor for each pod; there is no need to run this by hand.\n"
     "See native/PROTOCOL.md.\n";
 
-// Frames until the sandbox is ready or has failed, and their end.
+// Writes the readiness frames until the sandbox is ready or has failed, then closes the pipe.
 class Readiness {
  public:
   explicit Readiness(Fd pipe) : pipe_(std::move(pipe)) {}
 
-  // False when nobody waits for it any more.
+  // False if the reader no longer exists.
   bool forked() {
     JsonWriter json;
     json.begin_object().key("type").value("forked").key("pid").value(getpid()).end_object();
@@ -64,7 +64,7 @@ class Readiness {
   bool write_frame(FrameType type, std::string_view payload) {
     if (!pipe_) return false;
     const std::string frame = whole_frame(type, payload);
-    // One write of less than PIPE_BUF. Nobody listening is fine once the monitor is there: the socket tells the same.
+    // One write of less than PIPE_BUF. A missing reader is fine once the monitor is up: its socket reports the same.
     if (write(pipe_.get(), frame.data(), frame.size()) >= 0) return true;
     warn("readiness: " + std::string(strerror(errno)));
     return false;
@@ -77,22 +77,23 @@ class Readiness {
   Fd pipe_;
 };
 
-// Whatever the daemon had open is not ours, and what it is told to end does not end us. Returns descriptor 3.
+// Closes the descriptors inherited from the daemon and starts a session, so that a signal to the daemon's process group
+// does not reach the monitor. Returns descriptor 3.
 Fd separate_from_daemon() {
   close_range(empty_mounts_fd + 1, ~0U, 0);
   fcntl(channel_fd, F_SETFD, FD_CLOEXEC);
-  setsid();  // fails when we lead one already
+  setsid();  // fails if this process already leads a session
   umask(022);
-  // Of all signals two are ignored, and children take that back (leave_monitor): a reader that has gone and a log as large
-  // as the daemon's RLIMIT_FSIZE lets files be are errors of a write.
+  // Two signals are ignored (children reset them in leave_monitor), so that write() fails instead when the reader has
+  // closed its end or a log has reached the RLIMIT_FSIZE inherited from the daemon.
   for (int number = 1; number < NSIG; ++number) signal(number, SIG_DFL);
   signal(SIGPIPE, SIG_IGN);
   signal(SIGXFSZ, SIG_IGN);
   return Fd(channel_fd);
 }
 
-// As far as the hard limit goes: systemd's soft one is 0, and what crashes in a container is to leave a core where the kernel's
-// core_pattern sends it. The daemon, which holds credentials, keeps its own.
+// Raises the soft limit to the hard one: systemd's default soft limit is 0, but a crash in a container must leave a
+// core where the kernel's core_pattern sends it. The daemon, which holds credentials, keeps its own limit.
 void allow_cores() {
   rlimit cores;
   if (getrlimit(RLIMIT_CORE, &cores) != 0) return;
@@ -100,7 +101,7 @@ void allow_cores() {
   setrlimit(RLIMIT_CORE, &cores);
 }
 
-// None when descriptor 4 is something else, or nothing, or there is no right to enter it (setns(2)).
+// No Fd if descriptor 4 is closed or not a mount namespace, or if the monitor may not enter it (setns(2)).
 Fd take_empty_mounts() {
   Fd space(empty_mounts_fd);
   if (ioctl(space.get(), NS_GET_NSTYPE) != CLONE_NEWNS) return Fd();
@@ -114,13 +115,12 @@ Result<SandboxSpec> read_sandbox(const std::string& pod_dir) {
   return parse_sandbox(text);
 }
 
-// The monitor, from the bottom up. Until the socket listens a failure undoes everything; then it serves until
-// `shutdown`.
+// Sets up the monitor and serves until `shutdown`. A failure before the socket listens undoes everything.
 Status run(const std::string& pod_dir, const Fd& empty_mounts, Readiness& readiness) {
   const std::string exits_dir = pod_dir + "/exits";
   TRY(open_monitor_log((pod_dir + "/monitor.log").c_str()));
-  if (mkdir(exits_dir.c_str(), 0700) != 0 && errno != EEXIST) return fail_errno("make " + exits_dir);
-  // What the containers do is our business even when their parents die.
+  if (mkdir(exits_dir.c_str(), 0700) != 0 && errno != EEXIST) return fail_errno("create " + exits_dir);
+  // Orphaned processes of the containers are reparented to the monitor.
   if (prctl(PR_SET_CHILD_SUBREAPER, 1) != 0) return fail_errno("become a subreaper");
 
   limit_kept_memory();
@@ -189,7 +189,7 @@ int run_forks(std::span<char*> words) {
 
 int main(int argc, char** argv) {
   std::string_view verb = argc > 1 ? argv[1] : "";
-  // Run as /proc/self/fd/25, ps would call it "25".
+  // When executed as /proc/self/fd/25, ps would show it as "25".
   prctl(PR_SET_NAME, "keelson-monitor", 0, 0, 0);
   if (argc == 3 && verb == "run") return keelson::run_alone(argv[2]);
   if (argc == 3 && verb == "fork") return keelson::run_forks({argv, 3});

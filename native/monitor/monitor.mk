@@ -1,4 +1,4 @@
-# keelson-monitor: one static binary from every source of monitor/ and common/.
+# keelson-monitor: one static binary built from all sources in monitor/ and common/.
 MONITOR_SOURCES := $(filter-out monitor/test/%,$(wildcard monitor/*.cc monitor/*/*.cc common/*.cc))
 MONITOR_TESTS := $(filter-out monitor/test/setup_test.cc,$(wildcard monitor/test/*.cc))
 MONITOR_PARTS := $(call objects,$(SMALL),$(filter-out %/main.cc,$(MONITOR_SOURCES)))

@@ -20,7 +20,7 @@ bool is_id_character(char c) {
   return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_' || c == '.' || c == '-';
 }
 
-// Empty when it is missing and may be.
+// Empty if the path is missing and not required.
 Result<std::string> parse_path(const Json& request, std::string_view name, bool required) {
   const Json& value = request[name];
   if (value.is_null() && !required) return std::string();
@@ -31,7 +31,7 @@ Result<std::string> parse_path(const Json& request, std::string_view name, bool 
   return std::string(path);
 }
 
-// An id becomes a file's name: no '.' at its start.
+// An id becomes a file name, so it must not start with '.'.
 Result<std::string> parse_name(const Json& request, std::string_view name) {
   std::string_view id = request[name].string();
   bool good = !id.empty() && id.size() <= 128 && id[0] != '.';
@@ -49,7 +49,7 @@ Result<int> parse_signal(const Json& request) {
 // Missing is 0.
 Result<std::chrono::milliseconds> parse_limit(const Json& request, std::string_view name) {
   int64_t limit = request[name].integer();
-  if (limit < 0 || limit > year_ms) return refuse("`" + std::string(name) + "` must be milliseconds, at most a year");
+  if (limit < 0 || limit > year_ms) return refuse("`" + std::string(name) + "` must be 0 to one year in milliseconds");
   return std::chrono::milliseconds(limit);
 }
 
@@ -72,7 +72,7 @@ Result<StartRequest> parse_start(const Json& request) {
   return start;
 }
 
-// None: the native handler.
+// nullopt: the native handler.
 Result<std::optional<OciBinary>> parse_handler(const Json& handler) {
   if (handler.is_null()) return std::nullopt;
   OciBinary oci;
@@ -99,12 +99,12 @@ Result<ExecRequest> parse_exec(const Json& request) {
   return exec;
 }
 
-// A start is for its caller: it must not succeed when nobody is there any more to be told.
+// A start must not succeed after its caller has disconnected and can no longer receive the result.
 struct StartCaller : Call {
   std::weak_ptr<Container> container;
   void on_closed() override {
     if (auto starting = container.lock()) {
-      starting->abort_start({Kind::state, "start", {}, 0, "its caller has gone"});
+      starting->abort_start({Kind::state, "start", {}, 0, "the caller disconnected"});
     }
   }
 };
@@ -114,13 +114,13 @@ void answer(Connection& client, const Container& container, Status status) {
   else client.fail_with(about(std::move(status.error()), "container " + container.id()));
 }
 
-// The container that the request names.
+// The container named in the request.
 Result<std::shared_ptr<Container>> find(const Monitor& monitor, const Json& request) {
   const std::string id = TRY(parse_name(request, "id"));
   return about(monitor.pod.find(id), "container " + id);
 }
 
-// The calls. Each answers `client`, now or later, or fails at once, which Calls::handle answers.
+// The calls. Each either replies to `client`, now or later, or returns an error that Calls::handle sends.
 
 Status hello(const Monitor& monitor, const Client& client, const Json&) {
   const Sandbox& sandbox = monitor.context.sandbox;
@@ -272,14 +272,14 @@ void Calls::handle(const Client& client, const Json& request) {
     if (!called) client->fail_with(called.error());
     return;
   }
-  client->fail_with(Error{Kind::protocol, "read the request", {}, 0, "`op` names no call of this version"});
+  client->fail_with(Error{Kind::protocol, "read the request", {}, 0, "`op` is not a call of this version"});
 }
 
 Status Calls::take_stream(Connection& client, bool is_brief) {
   const long limit = is_brief ? Server::max_streams : Server::max_streams - Server::kept_for_brief;
   if (streams_.use_count() > limit) {
-    return fail(Kind::busy, "begin a stream",
-                std::to_string(limit) + " of exec, attach and port_forward are open already");
+    return fail(Kind::busy, "open a stream",
+                std::to_string(limit) + " streams (exec, attach, port_forward) are already open");
   }
   client.hold(streams_);
   return {};

@@ -1,11 +1,11 @@
-// The calls of PROTOCOL.md: a request is checked here, once, and handed to what does it.
+// The calls of PROTOCOL.md: each request is validated here, once, and dispatched.
 #pragma once
 
 #include "monitor/pod/pod.h"
 
 namespace keelson {
 
-// What the calls work on; all of it outlives them.
+// What the calls operate on; it all outlives them.
 struct Monitor {
   Context& context;
   Pod& pod;
@@ -21,7 +21,7 @@ class Calls {
   Status take_stream(Connection& client, bool is_brief);
 
   Monitor monitor_;
-  std::shared_ptr<char> streams_ = std::make_shared<char>();  // shared with the connection of each
+  std::shared_ptr<char> streams_ = std::make_shared<char>();  // held by the connection of each stream, to count them
 };
 
 }  // namespace keelson

@@ -15,9 +15,9 @@ using namespace std::chrono_literals;
 
 constexpr auto request_limit = 10s;
 constexpr auto no_progress_limit = 30s;
-// As the daemon gives its clients to read the end of a session (closeMs): it reads no faster than they do.
+// The time that the daemon gives its clients to read the end of a session (closeMs): it reads no faster than they do.
 constexpr auto session_progress_limit = 10min;
-// How long a client may take to hang up after the last frame; what it still sends meanwhile is read and
+// How long a client may take to close the connection after the last frame. Anything it sends meanwhile is read and
 // dropped, because closing a unix socket with unread bytes gives the peer ECONNRESET.
 constexpr auto linger_limit = 2s;
 constexpr size_t read_chunk = 64 << 10;
@@ -60,7 +60,7 @@ void Connection::read_input() {
   }
   if (count == 0) {
     input_ended_ = true;
-    // A client that half-closes after its request still waits for the answer.
+    // A client that half-closes after its request still waits for the reply.
     if (phase_ == Phase::request || phase_ == Phase::lingering) return close();
     return update_interest();
   }
@@ -70,7 +70,7 @@ void Connection::read_input() {
 }
 
 void Connection::take_frames() {
-  if (taking_) return;  // a frame's call resumed its own input: the loop below goes on
+  if (taking_) return;  // re-entered by a call that resumed its own input: the loop below continues
   taking_ = true;
   size_t taken = 0;
   while (!paused_ && open_for_frames()) {
@@ -230,7 +230,7 @@ void Connection::pause_input(bool paused) {
 }
 
 void Connection::update_interest() {
-  // EPOLLHUP is always reported, so a client that dies while its input is paused is noticed.
+  // EPOLLHUP is always reported, so a client that dies while its input is paused is detected.
   uint32_t events = EPOLLHUP;
   if (!paused_ && !input_ended_) events |= EPOLLIN;
   if (pending() > 0) events |= EPOLLOUT;

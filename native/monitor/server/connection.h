@@ -1,9 +1,9 @@
-// One client's connection: one request, the frames of its call, one last frame. A client that asked for it has the
-// connection kept after a REPLY, for its next request.
+// One client's connection: one request, the frames of its call, one last frame. With `keep` in the request the
+// connection stays open after a REPLY, for the next request.
 //
-// What the client has not read yet is bounded: callers send bytes only while
-// has_room(), and hear on_room() when there is some again. Once the last frame
-// (REPLY or ERROR) is queued the connection flushes, and half-closes and goes if it is not kept.
+// Output that the client has not read yet is bounded: callers send bytes only while has_room() is true, and on_room()
+// tells them when it is true again. Once the last frame (REPLY or ERROR) is queued, the connection flushes and, unless
+// it is kept, half-closes and is then closed.
 #pragma once
 
 #include <functional>
@@ -17,7 +17,7 @@
 
 namespace keelson {
 
-// What a call with a life of its own (exec, attach, port_forward) does with its connection's events.
+// A long-lived call (exec, attach, port_forward): handles the events of its connection.
 class Call {
  public:
   virtual ~Call() = default;
@@ -25,7 +25,7 @@ class Call {
   virtual void on_stdin_close() {}
   virtual void on_resize(uint16_t /*columns*/, uint16_t /*rows*/) {}
   virtual void on_room() {}
-  // The client went before the last frame; nothing can be sent any more.
+  // The client disconnected before the last frame; nothing more can be sent.
   virtual void on_closed() {}
 };
 
@@ -37,35 +37,35 @@ class Connection : public std::enable_shared_from_this<Connection> {
   Connection(Loop& loop, Fd socket, uint64_t id, RequestHandler on_request, GoneHandler on_gone);
   Status open();
 
-  // Ignored outside a call. Bytes above 64 KiB become several frames.
+  // Ignored outside a call. More than 64 KiB of bytes are split into several frames.
   void send(FrameType type, std::string_view payload);
   bool has_room() const { return pending() + max_bytes_payload <= max_buffered; }
   size_t pending() const { return out_.size() - out_written_; }
 
-  // STARTED: the call's process lives.
+  // STARTED: the call's process is running.
   void started(pid_t pid);
   void reply(std::string_view json) { finish(FrameType::reply, json); }
   void fail_with(const Error& error) { finish(FrameType::error, error_json(error)); }
-  // The last frame for a call that has not asked for it: it is told as if the client had gone.
+  // Ends the call from outside with an ERROR; the call gets on_closed(), as if the client had disconnected.
   void cut_off(const Error& error);
-  // The peer has closed its end altogether, though what it sent may not have been read to its end.
+  // The peer has fully closed its end, even if not all it sent has been read.
   bool peer_is_gone() const;
   bool open_for_frames() const { return phase_ == Phase::request || phase_ == Phase::calling; }
   // Drops the connection without a last frame.
   void close();
 
   void set_call(std::shared_ptr<Call> call) { call_ = std::move(call); }
-  // Shares what counts streams until the last frame is out.
+  // Holds a stream slot until the last frame has been sent.
   void hold(std::shared_ptr<void> slot) { slot_ = std::move(slot); }
-  // Stops or goes on reading frames (a process does not take its input fast enough).
+  // Stops or resumes reading frames (used when a process does not read its input fast enough).
   void pause_input(bool paused);
-  // The call's process has ended: from now on a client that reads nothing for long is dropped.
+  // The call's process has exited: from now on a client that reads nothing for too long is dropped.
   void expect_progress();
 
  private:
   enum class Phase { request, calling, flushing, lingering, closed };
 
-  // Before a request there is nothing to send but why none is taken.
+  // Before a request only an ERROR may be sent.
   bool may_send(FrameType type) const {
     return phase_ == Phase::calling || (phase_ == Phase::request && type == FrameType::error);
   }
@@ -89,7 +89,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
   Loop::Watch watch_;
   Loop::Timer deadline_;
   Phase phase_ = Phase::request;
-  bool keep_ = false;  // after the REPLY of the present call
+  bool keep_ = false;  // whether to stay open after the REPLY of the current call
   bool paused_ = false;
   bool input_ended_ = false;
   bool must_progress_ = false;

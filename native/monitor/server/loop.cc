@@ -30,7 +30,7 @@ void Loop::want(uint64_t id, uint32_t events) {
   event.events = events;
   event.data.u64 = id;
   int operation = events == 0 ? EPOLL_CTL_DEL : entry.events == 0 ? EPOLL_CTL_ADD : EPOLL_CTL_MOD;
-  // Can fail only for want of memory on ADD; the descriptor then stays unwatched and its owner's deadline ends it.
+  // Only ADD can fail, for lack of memory; the descriptor then stays unwatched until its owner's deadline expires.
   if (epoll_ctl(epoll_.get(), operation, entry.fd, &event) == 0) entry.events = events;
 }
 
@@ -151,7 +151,7 @@ void limit_kept_memory() {
 void give_back_memory(ReadBuffer& buffer) {
   buffer.give_back();
   malloc_trim(0);
-  // From here to epoll_wait(2) little of the C library should be called: it would come back.
+  // Until epoll_wait(2) as little of the C library as possible should run: its pages would be faulted in again.
   let_go_of_program();
 }
 

@@ -1,7 +1,7 @@
-// The event loop: epoll, timers, work put off to the end of a round, and the buffer that its handlers share.
+// The event loop: epoll, timers, work deferred to the end of a round, and the buffers that its handlers share.
 //
-// Everything in the monitor runs on this one thread, except what works on logs' files (log_writer.h). A Watch or Timer stops when
-// it is destroyed, also from inside its own handler.
+// Everything in the monitor runs on this one thread. A Watch or Timer stops when it is destroyed, even from inside its
+// own handler.
 #pragma once
 
 #include <chrono>
@@ -17,12 +17,12 @@
 
 namespace keelson {
 
-// How what is begun on the loop ends: a call of this, once, with the result.
+// Completion callback of an asynchronous operation on the loop: called once, with the result.
 template <typename T>
 using Done = std::move_only_function<void(Result<T>)>;
 using DoneStatus = Done<void>;
 
-// TRY for a function that answers by `done`: the value of a Result, or the end of the function with its Error to `done`.
+// TRY for a function that reports through `done`: yields the value of a Result, or gives its Error to `done` and returns.
 #define TRY_OR(done, expression)                                                                \
   __extension__({                                                                               \
     auto tried_ = (expression);                                                                 \
@@ -30,23 +30,25 @@ using DoneStatus = Done<void>;
     *std::move(tried_);                                                                         \
   })
 
-// A large buffer that all events of the loop share: nothing is kept in it from one event to the next.
-class ReadBuffer {
+// Two large buffers shared by all events of the loop; their content does not survive from one event to the next.
+class SharedBuffers {
  public:
-  static constexpr size_t size = 256 << 10;
+  static constexpr size_t read_size = 256 << 10;
+  static constexpr size_t format_size = 448 << 10;
 
-  ReadBuffer() = default;
-  ReadBuffer(const ReadBuffer&) = delete;
-  ReadBuffer& operator=(const ReadBuffer&) = delete;
-  ~ReadBuffer();
+  SharedBuffers() = default;
+  SharedBuffers(const SharedBuffers&) = delete;
+  SharedBuffers& operator=(const SharedBuffers&) = delete;
+  ~SharedBuffers();
 
   Status map();
   void give_back();
 
-  char* data() { return data_; }
+  char* for_reading() { return base_; }
+  char* for_formatting() { return base_ + read_size; }
 
  private:
-  char* data_ = nullptr;
+  char* base_ = nullptr;
 };
 
 class Loop {
@@ -57,8 +59,8 @@ class Loop {
 
   class Watch {
    public:
-    // Changes the wanted EPOLL* events. 0 takes the descriptor out of epoll: a
-    // registered one reports EPOLLHUP for ever, wanted or not.
+    // Changes the wanted EPOLL* events. 0 removes the descriptor from epoll, because a registered one keeps reporting
+    // EPOLLHUP whether it is wanted or not.
     void want(uint32_t events);
     void stop() { loop_.reset(); }
 
@@ -68,7 +70,7 @@ class Loop {
       uint64_t id;
       void operator()(Loop* loop) const { loop->end_watch(id); }
     };
-    std::unique_ptr<Loop, End> loop_;  // whose it is, until it ends
+    std::unique_ptr<Loop, End> loop_;  // null once stopped
   };
 
   class Timer {
@@ -90,13 +92,13 @@ class Loop {
   Result<Watch> watch(int fd, uint32_t events, Handler handler);
   // Fires once, not before `delay`.
   Timer after(std::chrono::milliseconds delay, Task task);
-  // Runs when the events at hand are dealt with; the place to destroy whoever is calling.
+  // Runs once the current events have been handled; use it to destroy an object that is on the call stack.
   void defer(Task task) { deferred_.push_back(std::move(task)); }
-  // Called once after each burst of work, when half a second has passed quietly.
+  // Called once after each burst of work, after half a second without events.
   void when_quiet(Task task) { when_quiet_ = std::move(task); }
 
-  // For whoever runs now: the next handler overwrites what is in it.
-  ReadBuffer& buffer() { return buffer_; }
+  // Valid only within the current handler: the next one overwrites them.
+  SharedBuffers& buffers() { return buffers_; }
 
   Status run();  // until stop()
   void stop() { stopped_ = true; }
@@ -116,7 +118,7 @@ class Loop {
   void run_deferred();
 
   Fd epoll_;
-  ReadBuffer buffer_;
+  SharedBuffers buffers_;
   uint64_t next_id_ = 1;
   std::map<uint64_t, std::shared_ptr<Entry>> entries_;
   std::map<std::pair<Clock::time_point, uint64_t>, Task> timers_;
@@ -126,11 +128,11 @@ class Loop {
   bool stopped_ = false;
 };
 
-// An idle pod costs only what it must remember. Makes malloc return what is freed, for give_back_memory() to have an
-// effect.
+// Makes malloc return freed memory to the kernel, without which give_back_memory() would have no effect. An idle pod
+// should only use memory for its state.
 void limit_kept_memory();
 
-// Gives back what a burst of work took: the pages of the buffer, of the heap, and of the program's own code.
-void give_back_memory(ReadBuffer& buffer);
+// Returns the memory used by a burst of work: pages of the buffers, of the heap, and of the program's own code.
+void give_back_memory(SharedBuffers& buffers);
 
 }  // namespace keelson

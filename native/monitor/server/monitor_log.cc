@@ -20,7 +20,7 @@ constexpr size_t max_sentence = 4 << 10;
 
 Status open_monitor_log(const char* path) {
   const Fd file = TRY(open_file(path, O_WRONLY | O_CREAT | O_APPEND | O_NOFOLLOW, 0600));
-  if (dup3(file.get(), STDERR_FILENO, O_CLOEXEC) < 0) return fail_errno("make monitor.log the stderr");
+  if (dup3(file.get(), STDERR_FILENO, O_CLOEXEC) < 0) return fail_errno("redirect stderr to monitor.log");
   return {};
 }
 
@@ -30,11 +30,11 @@ void warn(std::string_view sentence) {
   line += ' ';
   line += sentence.substr(0, max_sentence);
   line += '\n';
-  // Truncating is safe while the file is opened for appending: the next write goes to its new end.
+  // Truncating is safe because the file is open for appending: the next write goes to its new end.
   bool is_full = fstat(STDERR_FILENO, &info) == 0 && S_ISREG(info.st_mode) &&
                  info.st_size + static_cast<off_t>(line.size()) > max_size;
   if (is_full && ftruncate(STDERR_FILENO, 0) != 0) return;
-  if (write(STDERR_FILENO, line.data(), line.size()) < 0) return;  // nobody is left to tell
+  if (write(STDERR_FILENO, line.data(), line.size()) < 0) return;  // there is nowhere left to report it
 }
 
 int64_t now_ns() {

@@ -1,4 +1,4 @@
-// The monitor's own log: lines on stderr, which is the pod's monitor.log. And the times of logs and records.
+// The monitor's own log: lines on stderr, which is the pod's monitor.log. Also the timestamps of logs and exit records.
 #pragma once
 
 #include <cstdint>
@@ -9,9 +9,9 @@
 
 namespace keelson {
 
-// Makes stderr the file at `path`, appending.
+// Redirects stderr to the file at `path`, appending.
 Status open_monitor_log(const char* path);
-// One line with the time. The file starts again when it has reached 64 KiB.
+// Logs one line with a timestamp. The file is truncated when it reaches 64 KiB.
 void warn(std::string_view sentence);
 
 // Nanoseconds since the epoch.

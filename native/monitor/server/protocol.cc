@@ -12,18 +12,18 @@ Status check_size(FrameType type, size_t size) {
   switch (type) {
     case FrameType::request:
       if (size <= max_json_payload) return {};
-      return bad_frame("a request of " + std::to_string(size) + " bytes is above 1 MiB");
+      return bad_frame("a request of " + std::to_string(size) + " bytes is larger than 1 MiB");
     case FrameType::stdin_bytes:
       if (size <= max_bytes_payload) return {};
-      return bad_frame("a frame of " + std::to_string(size) + " bytes is above 64 KiB");
+      return bad_frame("a frame of " + std::to_string(size) + " bytes is larger than 64 KiB");
     case FrameType::stdin_close:
       if (size == 0) return {};
-      return bad_frame("STDIN_CLOSE with a payload");
+      return bad_frame("STDIN_CLOSE must not have a payload");
     case FrameType::resize:
       if (size == 4) return {};
-      return bad_frame("RESIZE whose payload is not 4 bytes");
+      return bad_frame("the payload of RESIZE must be 4 bytes");
     default:
-      return bad_frame("type " + std::to_string(static_cast<int>(type)) + " is none that a client sends");
+      return bad_frame("type " + std::to_string(static_cast<int>(type)) + " is not a frame that clients send");
   }
 }
 
@@ -46,7 +46,7 @@ Result<Frame> read_frame(std::string_view input, size_t& size) {
   size = 0;
   if (input.size() < frame_header_size) return Frame{};
   if (byte_at(input, 1) != protocol_version) {
-    return bad_frame("version " + std::to_string(byte_at(input, 1)) + ", this monitor speaks 1");
+    return bad_frame("version " + std::to_string(byte_at(input, 1)) + " is not supported, this monitor supports 1");
   }
   if (input[2] != 0 || input[3] != 0) return bad_frame("the reserved bytes of the header are not zero");
   auto type = static_cast<FrameType>(byte_at(input, 0));

@@ -27,7 +27,7 @@ constexpr uint8_t protocol_version = 1;
 constexpr size_t frame_header_size = 8;
 constexpr size_t max_json_payload = 1 << 20;
 constexpr size_t max_bytes_payload = 64 << 10;
-// The bound of what is held for a connection in one direction.
+// How much is buffered for a connection in one direction.
 constexpr size_t max_buffered = 256 << 10;
 
 struct Frame {
@@ -36,12 +36,11 @@ struct Frame {
 };
 
 std::array<char, frame_header_size> frame_header(FrameType type, size_t payload_size);
-// Header and payload in one.
+// Header and payload in one string.
 std::string whole_frame(FrameType type, std::string_view payload);
 
-// Reads the frame that stands at the start of `input`, sent towards the monitor.
-// `size` becomes its whole length, or 0 when more bytes are needed. Fails with
-// kind `protocol`, as soon as the header is there, for what must not come.
+// Reads the frame at the start of `input`, sent to the monitor. Sets `size` to its total length, or to 0 if more bytes
+// are needed. Fails with kind `protocol` for an invalid frame, as soon as its header is complete.
 Result<Frame> read_frame(std::string_view input, size_t& size);
 
 }  // namespace keelson

@@ -26,9 +26,9 @@ Status Reaper::open() {
   sigaddset(&mask, child_exit_signal);
   if (sigprocmask(SIG_BLOCK, &mask, nullptr) != 0) return fail_errno("block the signals of children");
   signals_ = Fd(signalfd(-1, &mask, SFD_CLOEXEC | SFD_NONBLOCK));
-  if (!signals_) return fail_errno("make a signalfd");
+  if (!signals_) return fail_errno("create a signalfd");
   watch_ = TRY(loop_.watch(signals_.get(), EPOLLIN, [this](uint32_t) {
-    signalfd_siginfo pending;  // neither queues: two reads take what there is
+    signalfd_siginfo pending;  // standard signals do not queue: at most two reads
     while (read(signals_.get(), &pending, sizeof pending) > 0) {
     }
     while (reap_one(0, true) || reap_one(__WCLONE, false)) {

@@ -1,8 +1,7 @@
-// Reaps every child: a signalfd tells of ends, waitid(2) says how each ended.
+// Reaps every child: a signalfd reports that children exited, waitid(2) how.
 //
-// Processes that we start for containers have `child_exit_signal` until their execve, when
-// the kernel makes it SIGCHLD (execve(2)): so the kernel itself says, race-free and past all
-// doubt, whether a process that is dead had executed its command.
+// Processes started for containers have `child_exit_signal` until their execve, when the kernel resets it to SIGCHLD
+// (execve(2)). So the kernel reports, without a race, whether a dead process had executed its command.
 #pragma once
 
 #include <sys/types.h>
@@ -30,8 +29,8 @@ class Reaper {
  public:
   using Handler = std::move_only_function<void(const ProcessExit&)>;
 
-  // A process that a child of ours is going to clone as our child (CLONE_PARENT). The kernel writes its id
-  // to `pid` before it runs (CLONE_PARENT_SETTID), so its exit is never taken for a stranger's.
+  // A process that a child of the monitor will clone as a child of the monitor (CLONE_PARENT). The kernel writes its id
+  // to `pid` before it runs (CLONE_PARENT_SETTID), so its exit is never mistaken for that of an unknown process.
   // `pid` outlives this object.
   class FutureChild {
    public:
@@ -53,10 +52,10 @@ class Reaper {
   Status open();
   // Calls `handler` once, from the loop, when the child has been reaped.
   void expect(pid_t pid, Handler handler);
-  // While one lives, exits nobody expects are remembered for a later expect(): an OCI
-  // runtime tells us its container's pid only after that process became our child.
+  // While a hold exists, unexpected exits are remembered for a later expect(): an OCI runtime reports its container's
+  // pid only after that process has become a child of the monitor.
   std::shared_ptr<void> hold();
-  // For one that was reaped before anybody could expect it: between these two, expect() finds it.
+  // For a process that was reaped before its caller could expect it: expect() finds it between these two calls.
   void remember(pid_t pid, const ProcessExit& exit) { unclaimed_[pid] = exit; }
   void forget(pid_t pid) { unclaimed_.erase(pid); }
 

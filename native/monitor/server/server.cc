@@ -19,7 +19,7 @@ namespace {
 using namespace std::chrono_literals;
 
 constexpr const char* socket_name = "monitor.sock";
-// An empty file that tells a client what it may ask for, as no answer could: monitors live longer than daemons.
+// Empty files that tell a client which features this monitor has. A monitor may be older or newer than the daemon.
 constexpr const char* keeps_connections_name = "keeps-connections";
 constexpr const char* finds_home_name = "finds-home";
 
@@ -32,7 +32,7 @@ bool is_root(int socket) {
 }  // namespace
 
 Result<Fd> listen_at(const Fd& directory, const std::string& name, int backlog) {
-  // An address holds 108 bytes; by way of /proc any directory fits.
+  // A socket address holds 108 bytes; through /proc any directory fits.
   const std::string path = "/proc/self/fd/" + std::to_string(directory.get()) + "/" + name;
   sockaddr_un address{};
   address.sun_family = AF_UNIX;
@@ -40,8 +40,8 @@ Result<Fd> listen_at(const Fd& directory, const std::string& name, int backlog) 
   memcpy(address.sun_path, path.c_str(), path.size());
   if (unlinkat(directory.get(), name.c_str(), 0) != 0 && errno != ENOENT) return fail_errno("remove the old " + name);
   Fd listener(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
-  if (!listener) return fail_errno("make a socket");
-  mode_t old_umask = umask(0177);  // the socket is never, not for a moment, open to others
+  if (!listener) return fail_errno("create a socket");
+  mode_t old_umask = umask(0177);  // the socket must not be accessible to others even briefly
   int bound = bind(listener.get(), reinterpret_cast<sockaddr*>(&address), sizeof address);
   int bind_error = errno;
   umask(old_umask);
@@ -52,7 +52,6 @@ Result<Fd> listen_at(const Fd& directory, const std::string& name, int backlog) 
 
 namespace {
 
-// Missing is fine.
 void remove_if_there(const std::string& directory, const char* name) {
   const std::string path = directory + "/" + name;
   if (unlink(path.c_str()) != 0 && errno != ENOENT) warn("remove " + path + ": " + strerror(errno));
@@ -60,7 +59,7 @@ void remove_if_there(const std::string& directory, const char* name) {
 
 Status make_empty_file(const Fd& directory, const char* name) {
   Fd file(openat(directory.get(), name, O_WRONLY | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600));
-  return file ? Status{} : fail_errno(std::string("make ") + name);
+  return file ? Status{} : fail_errno(std::string("create ") + name);
 }
 
 }  // namespace
@@ -86,21 +85,21 @@ void Server::on_connect() {
   Fd accepted(accept4(listener_.get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
   if (accepted) return admit(std::move(accepted));
   if (errno == EAGAIN || errno == EINTR || errno == ECONNABORTED) return;
-  // Out of descriptors or memory: the client stays in the queue, and epoll would call again at once.
+  // Out of descriptors or memory: the client stays in the queue, and epoll would report it again immediately.
   warn(std::string("accept a connection: ") + strerror(errno));
   watch_.want(0);
   pause_ = loop_.after(100ms, [this] { accept_or_wait(); });
 }
 
 void Server::admit(Fd socket) {
-  if (!is_root(socket.get())) return warn("refused a connection of a peer that is not uid 0");
+  if (!is_root(socket.get())) return warn("refused a connection from a peer whose uid is not 0");
   if (is_full()) return refuse(std::move(socket));
   uint64_t id = next_id_++;
   auto connection = std::make_shared<Connection>(
       loop_, std::move(socket), id, on_request_, [this](uint64_t gone) {
         auto found = connections_.find(gone);
         if (found == connections_.end()) return;
-        // The caller may stand inside this very connection.
+        // The caller may be a method of this connection.
         loop_.defer([last = std::move(found->second)] {});
         connections_.erase(found);
         accept_or_wait();
@@ -113,12 +112,13 @@ void Server::admit(Fd socket) {
   }
 }
 
-// The client sends its request without waiting: were the socket closed at once, that would fail before it reads why.
+// The client sends its request without waiting. If the socket were closed immediately, that send would fail before the
+// client reads the error.
 void Server::refuse(Fd socket) {
   const Error full{Kind::busy, "accept the connection", {}, 0,
-                   std::to_string(max_connections) + " connections are open already"};
+                   std::to_string(max_connections) + " connections are already open"};
   const std::string frame = whole_frame(FrameType::error, error_json(full));
-  ::send(socket.get(), frame.data(), frame.size(), MSG_NOSIGNAL);  // fits an empty socket buffer, or the peer is gone
+  ::send(socket.get(), frame.data(), frame.size(), MSG_NOSIGNAL);  // fits an empty socket buffer; fails only if the peer is gone
   shutdown(socket.get(), SHUT_WR);
   uint64_t id = next_id_++;
   auto watch = loop_.watch(socket.get(), EPOLLRDHUP, [this, id](uint32_t) { forget_refused(id); });
@@ -133,7 +133,7 @@ void Server::forget_refused(uint64_t id) {
   accept_or_wait();
 }
 
-// Whoever has had the last frame takes nobody's place.
+// Connections whose last frame has been sent do not count.
 bool Server::is_full() const {
   if (connections_.size() < max_connections) return false;
   auto is_open = [](const auto& entry) { return entry.second->open_for_frames(); };

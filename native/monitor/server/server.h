@@ -1,4 +1,4 @@
-// The listening socket: who may connect, and how many at once.
+// The listening socket: who may connect, and how many connections there may be.
 #pragma once
 
 #include <map>
@@ -9,29 +9,29 @@
 
 namespace keelson {
 
-// A socket that listens at `directory`/`name`, mode 0600, in place of what is there. `directory` may be deeper than a
-// socket's address is long.
+// A socket listening at `directory`/`name`, mode 0600, replacing any existing file. The path of `directory` may be
+// longer than a socket address.
 Result<Fd> listen_at(const Fd& directory, const std::string& name, int backlog);
 
 class Server {
  public:
-  // Streams (exec, attach, port_forward), which live as long as their clients like, and what is kept besides for
-  // calls that end by themselves: however many streams there are, a pod can be looked at, stopped, and taken down.
+  // Streams (exec, attach, port_forward) last as long as their clients want. The other connections are reserved for
+  // calls that end by themselves: however many streams are open, a pod can be inspected, stopped and removed.
   static constexpr long max_streams = 128;
-  // Of them, those that `brief` execs alone may have: sessions and forwarded ports, however many, do not fail a probe.
+  // Streams reserved for `brief` execs: sessions and forwarded ports, however many, must not make a probe fail.
   static constexpr long kept_for_brief = 16;
   static constexpr size_t max_connections = 192;
-  // Those that are over, and refused ones, may still be reading why. When there are so many, new ones wait to be
-  // accepted.
+  // Finished and refused connections whose clients may still be reading the last frame. At these limits new connections
+  // wait to be accepted.
   static constexpr size_t max_over = 64;
   static constexpr size_t max_refused = 32;
-  // Those that wait; one more is told by connect(2) itself (EAGAIN).
+  // Length of the accept queue; beyond it connect(2) itself fails with EAGAIN.
   static constexpr int max_waiting = 1024;
 
   explicit Server(Loop& loop) : loop_(loop) {}
-  // Makes `directory`/monitor.sock (mode 0600), replacing what a dead monitor left.
+  // Creates `directory`/monitor.sock (mode 0600), replacing the socket of a dead monitor.
   Status listen(const std::string& directory, Connection::RequestHandler on_request);
-  // Removes the socket: nobody new can connect, connections live on.
+  // Removes the socket: no new connections, existing ones stay open.
   void stop_listening();
 
  private:
