@@ -29,12 +29,12 @@ constexpr auto removal_limit = 5s;
 Status check_path(const std::string& path) {
   const bool stray = path.find("/../") != path.npos || path.ends_with("/..") || path.find('\0') != path.npos;
   if (path.size() < 2 || path[0] != '/' || stray || path.size() > 3000) {
-    return fail(Kind::invalid, "make the cgroup " + path, "this is no absolute path below the hierarchies' roots");
+    return fail(Kind::invalid, "create the cgroup " + path, "it must be an absolute path below the hierarchies' roots");
   }
   return {};
 }
 
-// Every directory from the root's child down to root + path.
+// Every directory from the first one below `root` down to root + path.
 std::vector<std::string> levels(const std::string& root, const std::string& path) {
   std::vector<std::string> all;
   for (size_t slash = path.find('/', 1); slash != path.npos; slash = path.find('/', slash + 1)) {
@@ -44,37 +44,37 @@ std::vector<std::string> levels(const std::string& root, const std::string& path
   return all;
 }
 
-// A hybrid host's v2 tree is for membership alone: its controllers are not ours to hand out.
+// On a hybrid host the v2 tree is for membership only: it has no controllers to delegate.
 enum class Version { v1, v1_cpuset, v2, v2_hybrid };
 
-// Makes the missing levels in one hierarchy and notes them in `made`.
+// Creates the missing levels in one hierarchy and appends them to `made`.
 Status make_levels(const std::string& root, const std::string& path, Version version,
                    std::vector<std::string>& made) {
-  // Mostly the last level alone is missing.
+  // Usually only the last level is missing.
   if (version != Version::v2 && mkdir((root + path).c_str(), 0755) == 0) {
     made.push_back(root + path);
     if (version != Version::v1_cpuset || TRY(v1::inherit_cpuset(root + path))) return {};
   }
   std::string parent = root;
   for (const std::string& directory : levels(root, path)) {
-    // Also above directories that are there: systemd hands down what its own units ask for, hugetlb never.
+    // Even if the directory exists: systemd delegates only the controllers that its own units need, never hugetlb.
     if (version == Version::v2) TRY(v2::delegate_controllers(parent));
     const bool exists = access(directory.c_str(), F_OK) == 0;
     if (!exists) {
       if (mkdir(directory.c_str(), 0755) != 0) {
-        if (errno != EEXIST) return fail_errno("make the cgroup " + directory);
+        if (errno != EEXIST) return fail_errno("create the cgroup " + directory);
       } else {
         made.push_back(directory);
       }
     }
-    // One that is there may have been made by another pod this very moment, and be empty still.
+    // An existing directory may have been created by another pod a moment ago and still be empty.
     if (version == Version::v1_cpuset) TRY(v1::fill_cpuset(directory));
     parent = directory;
   }
   return {};
 }
 
-// SIGKILL to every process of a cgroup and of those below it.
+// Sends SIGKILL to every process of a cgroup and its descendants.
 Status kill_members(const std::string& directory) {
   return each_cgroup(directory, [](int parent, const std::string& name) -> Status {
     const std::string path = name + "/cgroup.procs";
@@ -87,13 +87,13 @@ Status kill_members(const std::string& directory) {
     while (at < end) {
       pid_t pid = 0;
       at = std::from_chars(at, end, pid).ptr + 1;
-      if (pid > 0 && kill(pid, SIGKILL) != 0 && errno != ESRCH) return fail_errno("kill the process in " + name);
+      if (pid > 0 && kill(pid, SIGKILL) != 0 && errno != ESRCH) return fail_errno("kill a process in " + name);
     }
     return {};
   });
 }
 
-// Without blocking: a dying process is counted in its cgroup for a moment longer.
+// Removes a cgroup without blocking; retries, because a dying process is counted in its cgroup a moment longer.
 // Owned by its own timer until `done` is called.
 struct Removal : std::enable_shared_from_this<Removal> {
   Removal(Loop& in_loop, Cgroup of_cgroup, std::move_only_function<void(Status)> when_done)
@@ -105,7 +105,7 @@ struct Removal : std::enable_shared_from_this<Removal> {
     if (!removed) return done(std::unexpected(removed.error()));
     if (*removed) return done({});
     if (Loop::Clock::now() - begun >= removal_limit) {
-      return done(killed ? fail_errno("remove cgroup " + cgroup.path(), EBUSY) : killed);
+      return done(killed ? fail_errno("remove the cgroup " + cgroup.path(), EBUSY) : killed);
     }
     timer = loop.after(wait, [self = shared_from_this()] { self->attempt(); });
     wait = std::min(wait * 2, 100ms);
@@ -209,8 +209,8 @@ void remove_cgroup(Loop& loop, const CgroupHost& host, std::string path, std::mo
 void join_v1_cgroups(const Child& child, const std::vector<std::string>& task_files) {
   for (const std::string& path : task_files) {
     const Fd file = child.check(Fd(::open(path.c_str(), O_WRONLY | O_CLOEXEC)), Step::join_cgroup, path.c_str());
-    // "0" is the writer itself. For one's own single thread the kernel takes no lock over
-    // all forks of the host, which is where the grace period would come from.
+    // "0" is the writer itself. For the caller's own single thread the kernel does not take the lock that excludes all
+    // forks of the host, which is what would cost the RCU grace period.
     child.check(write(file.get(), "0", 1), Step::join_cgroup, path.c_str());
   }
 }

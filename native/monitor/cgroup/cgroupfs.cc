@@ -23,10 +23,10 @@ Result<CgroupHost> CgroupHost::parse(const Json& hierarchies) {
   }
   const bool is_absolute = std::ranges::all_of(host.v1_, [](const auto& one) { return one.second.starts_with('/'); });
   if (!is_absolute || (!host.v2_root_.empty() && host.v2_root_[0] != '/')) {
-    return fail(Kind::invalid, "read the cgroup hierarchies", "they are no absolute paths");
+    return fail(Kind::invalid, "read the cgroup hierarchies", "a path is not absolute");
   }
   if (host.v2_root_.empty() && host.v1_.empty()) {
-    return fail(Kind::invalid, "read the cgroup hierarchies", "there is none");
+    return fail(Kind::invalid, "read the cgroup hierarchies", "the host has none");
   }
   host.unified_only_ = host.v1_.empty();
   return host;
@@ -55,8 +55,8 @@ struct Old {
   std::string value;
 };
 
-// Stays open for the next write: orders come in rows, for one file each. Of several lines in one write the kernel takes
-// the first, or none.
+// Keeps the file open for the next write: consecutive writes often go to the same file (devices.allow). Writes one line
+// at a time, because of several lines in one write the kernel takes only the first, or none.
 class OpenFile {
  public:
   Status write(const std::string& path, std::string_view value) {
@@ -77,13 +77,13 @@ class OpenFile {
   Fd fd_;
 };
 
-// What the kernel says of a value, and not of its own state. EACCES is v1's for a processor that the cgroup above has not,
-// ENODEV is io.max's for a disk that is not there, EOVERFLOW a cpuset's for a number of more than 32 bits.
+// Whether the error is about the value and not about the kernel's state. EACCES: on v1, a CPU that the parent cgroup
+// does not have. ENODEV: in io.max, a disk that does not exist. EOVERFLOW: in a cpuset, a number of more than 32 bits.
 bool blames_value(int error) {
   return error == EINVAL || error == ERANGE || error == EOVERFLOW || error == EACCES || error == ENODEV;
 }
 
-// For each disk that the lines of an io.max name. One without limits has no line in the file.
+// "No limits" for each disk named in the lines of an io.max: the file has no line for a disk without limits.
 std::string no_limits_of(std::string_view lines) {
   std::string text;
   for (const auto part : std::views::split(lines, '\n')) {
@@ -93,10 +93,10 @@ std::string no_limits_of(std::string_view lines) {
   return text;
 }
 
-void take_back(const std::vector<Old>& done) {
+void undo(const std::vector<Old>& done) {
   OpenFile file;
   for (auto old = done.rbegin(); old != done.rend(); ++old) {
-    // Best effort: the error that is reported is the one that stopped the writes.
+    // Best effort: the reported error is the one that stopped the writes.
     if (old->file->ends_with("/io.max")) static_cast<void>(file.write(*old->file, no_limits_of(*old->written)));
     static_cast<void>(file.write(*old->file, old->value));
   }
@@ -132,7 +132,7 @@ class Visit final : public TreeVisitor {
   const std::function<Status(int, const std::string&)>& visit_;
 };
 
-// Fails with EBUSY at one that has no cgroup inside any more, but a process.
+// Fails with EBUSY at a cgroup that has no child cgroups left but still contains a process.
 class Remove final : public TreeVisitor {
  public:
   Result<bool> entry(int parent, const char* name, unsigned char type) override {
@@ -153,7 +153,7 @@ class Remove final : public TreeVisitor {
 
 Fd open_cgroup(const std::string& directory) { return Fd(open(directory.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC)); }
 
-// It may go at any moment.
+// The cgroup may be removed at any moment.
 Status unless_gone(Status status) {
   return !status && status.error().error_number == ENOENT ? Status{} : std::move(status);
 }
@@ -184,8 +184,8 @@ Result<bool> remove_cgroups(const std::string& directory) {
 
 namespace {
 
-// Where processes are, the kernel lets no set of processors or memory nodes become empty again (cpuset.c): what it comes
-// to then is what such a one has.
+// The value to restore on undo. An empty cpuset.cpus or cpuset.mems cannot be restored while the cgroup has processes
+// (cpuset.c), so its effective value is used.
 Result<std::string> value_of(const std::string& file) {
   Result<std::string> value = read_cgroup_file(file);
   if (!value || !value->empty()) return value;
@@ -201,14 +201,14 @@ Status CgroupWrites::commit() const {
   for (const Write& write : writes_) {
     Result<std::string> before = write.form == Form::order ? "" : value_of(write.file);
     Status written = file.write(write.file, write.value);
-    // Of several lines the first may have been taken.
+    // With several lines, the first ones may have been accepted.
     const bool may_have_changed = written || write.value.contains('\n');
     if (before && may_have_changed && write.form != Form::order) {
       done.push_back({&write.file, &write.value, std::move(*before)});
     }
     if (written) continue;
     if (write.form == Form::optional_setting && written.error().error_number == ENOENT) continue;
-    take_back(done);
+    undo(done);
     if (write.form != Form::order && blames_value(written.error().error_number)) written.error().kind = Kind::invalid;
     return written;
   }

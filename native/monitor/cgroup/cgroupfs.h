@@ -1,4 +1,4 @@
-// cgroupfs: where this host has its hierarchies mounted, and their small files and directories.
+// cgroupfs: where the host's hierarchies are mounted, and access to their files and directories.
 #pragma once
 
 #include <cstddef>
@@ -14,7 +14,7 @@
 
 namespace keelson {
 
-// The hierarchies, as the daemon has found them (native/files/cgroup-hierarchies.ts).
+// The hierarchies as found by the daemon (native/files/cgroup-hierarchies.ts).
 class CgroupHost {
  public:
   // `cgroup_hierarchies` of sandbox.json.
@@ -33,27 +33,27 @@ class CgroupHost {
 
 constexpr size_t max_cgroup_file = 4 << 20;  // a cgroup.procs of half a million processes
 
-// A whole file without the newline at its end.
+// The content of a file without its trailing newline.
 Result<std::string> read_cgroup_file(const std::string& path);
-// The number that it holds; -1 when it cannot be read.
+// The number in a file; -1 if it cannot be read.
 int64_t read_cgroup_number(const std::string& path);
 Status write_cgroup_file(const std::string& path, std::string_view value);
 
-// Calls `visit` for the cgroup and all below it, of which a container may have made any number, at any depth: with the
-// directory above one and its name there. Nothing for one that is gone.
+// Calls `visit` with the parent directory and the name of the cgroup and of each of its descendants; a container may
+// have created any number of them, at any depth. A cgroup that no longer exists is not an error.
 Status each_cgroup(const std::string& directory, const std::function<Status(int parent, const std::string& name)>& visit);
-// Removes it and all below it that is empty. False: something is still inside, come again.
+// Removes a cgroup and all its descendants that are empty. False: something is still inside, retry.
 Result<bool> remove_cgroups(const std::string& directory);
 
-// Writes that belong together: when one fails, those before it are taken back.
+// Writes that belong together: if one fails, the previous ones are undone.
 class CgroupWrites {
  public:
   void add(std::string file, std::string value) { add(std::move(file), std::move(value), Form::setting); }
-  // For what not every kernel or disk has: a file that is missing is passed over.
+  // For files that not every kernel or disk has: a missing file is skipped.
   void add_if_present(std::string file, std::string value) {
     add(std::move(file), std::move(value), Form::optional_setting);
   }
-  // A file that takes orders and cannot be read (devices.allow): it has no value to go back to.
+  // For a write-only command file (devices.allow), which has no value that could be restored.
   void add_order(std::string file, std::string value) { add(std::move(file), std::move(value), Form::order); }
   Status commit() const;
 

@@ -16,7 +16,7 @@ namespace keelson {
 
 namespace {
 
-// Nodes of every container, its ptys and console; and making any node, which gives no access to it.
+// The device nodes of every container, its ptys and console; and mknod of any device, which gives no access to it.
 const DeviceRule rights[] = {
     {true, 'c', DeviceRule::any, DeviceRule::any, false, false, true},
     {true, 'b', DeviceRule::any, DeviceRule::any, false, false, true},
@@ -41,7 +41,7 @@ Result<std::vector<DeviceRule>> parse_device_rules(const Json& devices) {
     rule.allow = item["allow"].boolean();
     std::string_view type = item["type"].string("a");
     if (type != "a" && type != "b" && type != "c") {
-      return fail(Kind::invalid, "read the device rules", "\"" + std::string(type) + "\" is no type of a, b, c");
+      return fail(Kind::invalid, "read the device rules", "type \"" + std::string(type) + "\" is not one of a, b, c");
     }
     rule.type = type[0];
     rule.major = item["major"].integer(DeviceRule::any);
@@ -50,11 +50,11 @@ Result<std::vector<DeviceRule>> parse_device_rules(const Json& devices) {
       if (access == 'r') rule.read = true;
       else if (access == 'w') rule.write = true;
       else if (access == 'm') rule.mknod = true;
-      else return fail(Kind::invalid, "read the device rules", "access is of the letters r, w, m");
+      else return fail(Kind::invalid, "read the device rules", "access may contain only the letters r, w, m");
     }
     rules.push_back(rule);
   }
-  // What stands behind the last refusal, holds.
+  // Rules after the last denial are in effect.
   const auto refused = std::find_if(rules.rbegin(), rules.rend(), [](const DeviceRule& rule) { return !rule.allow; });
   const std::vector<DeviceRule> granted(refused.base(), rules.end());
   std::ranges::copy_if(rights, std::back_inserter(rules),
@@ -63,7 +63,7 @@ Result<std::vector<DeviceRule>> parse_device_rules(const Json& devices) {
 }
 
 std::string to_v1_line(const DeviceRule& rule) {
-  // "a" stands for all devices and all access, whatever follows.
+  // "a" means all devices and all access, regardless of what follows.
   if (rule.type == 'a') return "a";
   std::string line = {rule.type, ' '};
   line += number_or_star(rule.major) + ":" + number_or_star(rule.minor) + " ";
@@ -77,7 +77,7 @@ namespace {
 
 constexpr uint32_t max_programs = 64;  // the kernel's own limit for one cgroup and hook
 
-// Registers of the program: the four fields of its question.
+// Registers of the program; type to minor_number describe the access that is checked.
 enum Register : uint8_t { result = BPF_REG_0, context = BPF_REG_1, type = BPF_REG_2, access = BPF_REG_3,
                           major_number = BPF_REG_4, minor_number = BPF_REG_5, scratch = BPF_REG_6 };
 
@@ -108,7 +108,7 @@ class Program {
     load(minor_number, offsetof(bpf_cgroup_dev_ctx, minor));
   }
 
-  // Answers if the rule is about the question, else goes on behind it.
+  // Emits code that returns the verdict if the rule matches the access, else continues with the next rule.
   void rule(const DeviceRule& rule) {
     if (rule.type == 'a') return answer(rule.allow);
     std::vector<bpf_insn> tests;
@@ -119,11 +119,11 @@ class Program {
     if (asked != all) {
       tests.push_back(instruction(BPF_ALU | BPF_MOV | BPF_X, scratch, access, 0, 0));
       if (rule.allow) {
-        // An allowance must cover all that is asked for …
+        // An allow rule must cover all of the requested access …
         tests.push_back(instruction(BPF_ALU | BPF_AND | BPF_K, scratch, 0, 0, all & ~asked));
         tests.push_back(instruction(BPF_JMP | BPF_JNE | BPF_K, scratch, 0, 0, 0));
       } else {
-        // … a refusal holds when it touches any of it.
+        // … a deny rule matches if it covers any of it.
         tests.push_back(instruction(BPF_ALU | BPF_AND | BPF_K, scratch, 0, 0, asked));
         tests.push_back(instruction(BPF_JMP | BPF_JEQ | BPF_K, scratch, 0, 0, 0));
       }
@@ -131,7 +131,7 @@ class Program {
     if (rule.major != DeviceRule::any) tests.push_back(unless_equal(major_number, static_cast<int32_t>(rule.major)));
     if (rule.minor != DeviceRule::any) tests.push_back(unless_equal(minor_number, static_cast<int32_t>(rule.minor)));
     for (size_t at = 0; at < tests.size(); ++at) {
-      // Past the remaining tests and the two instructions of the answer.
+      // Jump past the remaining tests and the two instructions of answer().
       if (BPF_CLASS(tests[at].code) == BPF_JMP) tests[at].off = static_cast<int16_t>(tests.size() - at - 1 + 2);
       add(tests[at]);
     }
@@ -191,7 +191,7 @@ Status detach(int cgroup, uint32_t id) {
   attributes.attach_bpf_fd = static_cast<uint32_t>(program.get());
   attributes.attach_type = BPF_CGROUP_DEVICE;
   if (bpf(BPF_PROG_DETACH, attributes) != 0) {
-    return fail_errno("take off the cgroup's old device program");
+    return fail_errno("detach the cgroup's old device program");
   }
   return {};
 }
@@ -200,13 +200,13 @@ Status detach(int cgroup, uint32_t id) {
 
 Status attach_device_filter(int cgroup, const std::vector<DeviceRule>& rules) {
   Program program;
-  // The last rule that matches decides, so the program asks from the back.
-  bool decided = false;  // by a rule about all devices; the verifier refuses code that is never reached
+  // The last matching rule decides, so the program checks them in reverse order.
+  bool decided = false;  // by a rule for all devices; the verifier refuses unreachable code
   for (auto rule = rules.rbegin(); rule != rules.rend() && !decided; ++rule) {
     program.rule(*rule);
     decided = rule->type == 'a';
   }
-  if (!decided) program.answer(true);  // what no rule speaks of is as it was: allowed
+  if (!decided) program.answer(true);  // devices without a rule stay allowed
   const Fd loaded = TRY(program.into_kernel());
   const std::vector<uint32_t> old = TRY(attached_programs(cgroup));
 
@@ -216,9 +216,9 @@ Status attach_device_filter(int cgroup, const std::vector<DeviceRule>& rules) {
   attributes.attach_type = BPF_CGROUP_DEVICE;
   attributes.attach_flags = BPF_F_ALLOW_MULTI;
   if (bpf(BPF_PROG_ATTACH, attributes) != 0) {
-    return fail_errno("put the device program on the cgroup");
+    return fail_errno("attach the device program to the cgroup");
   }
-  // All programs of a cgroup must agree: between the two steps the stricter of both holds.
+  // Access needs the consent of all programs of a cgroup: between attach and detach the stricter one applies.
   for (uint32_t id : old) TRY(detach(cgroup, id));
   return {};
 }

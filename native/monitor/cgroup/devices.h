@@ -1,5 +1,5 @@
-// Which devices a cgroup may use: OCI linux.resources.devices as rules, the later one wins. cgroup v1 takes them
-// as lines of two files; v2 has no files for them but a BPF program on the cgroup.
+// Which devices a cgroup may use: the rules of OCI linux.resources.devices, of which the last match wins. cgroup v1
+// takes them as lines of two files; v2 has no files for them and needs a BPF program on the cgroup.
 #pragma once
 
 #include <cstdint>
@@ -22,14 +22,14 @@ struct DeviceRule {
   bool operator==(const DeviceRule&) const = default;
 };
 
-// The spec's rules, and behind them what every container has by right (runtime-spec "Default Devices") and they do not
-// grant already.
+// The spec's rules, followed by those for the devices that every container has (runtime-spec "Default Devices") unless
+// the spec's already grant them.
 Result<std::vector<DeviceRule>> parse_device_rules(const Json& devices);
 
-// "c 1:3 rwm", as devices.allow and devices.deny of cgroup v1 take it.
+// "c 1:3 rwm", the format of devices.allow and devices.deny on cgroup v1.
 std::string to_v1_line(const DeviceRule& rule);
 
-// Replaces the device programs of a v2 cgroup, if it has any, by one made from the rules.
+// Replaces any device programs of a v2 cgroup by one generated from the rules.
 Status attach_device_filter(int cgroup, const std::vector<DeviceRule>& rules);
 
 }  // namespace keelson

@@ -19,8 +19,8 @@ namespace {
 
 using namespace std::chrono_literals;
 
-// cgroup v1 tells of the shortage before it counts the kill: look again after 10, 20, 40, 80 and 160 ms.
-constexpr int looks = 5;
+// cgroup v1 notifies before it counts the kill: check again after 10, 20, 40, 80 and 160 ms.
+constexpr int max_checks = 5;
 
 constexpr const char* score_file = "/proc/self/oom_score_adj";
 constexpr const char* lowered = "-999";
@@ -33,23 +33,23 @@ std::string memory_directory(const Cgroup& cgroup) {
 // On v1 an eventfd is tied to memory.oom_control.
 Result<Fd> open_v1_events(const std::string& directory) {
   Fd event(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
-  if (!event) return fail_errno("make an eventfd");
+  if (!event) return fail_errno("create an eventfd");
   const Fd control = TRY(open_file(directory + "/memory.oom_control", O_RDONLY));
   TRY(write_cgroup_file(directory + "/cgroup.event_control",
                         std::to_string(event.get()) + " " + std::to_string(control.get())));
   return event;
 }
 
-// On v2 memory.events has priority data for poll(2) once it has changed since it was last read. inotify(7) tells of that
-// too, but of its instances root has 128 by default, for all programs of the node.
+// On v2 poll(2) reports priority data on memory.events when it has changed since it was last read. inotify(7) reports
+// that too, but root has only 128 instances by default, shared by all programs of the node.
 Result<Fd> open_v2_events(const std::string& directory) { return open_file(directory + "/memory.events", O_RDONLY); }
 
-// The kernel's count of OOM kills: the number behind "oom_kill" in a file of "key number" lines.
+// The kernel's count of OOM kills: the number after "oom_kill" in a file of "key number" lines.
 uint64_t count_kills(const Cgroup& cgroup) {
   const char* name = cgroup.host().unified() ? "/memory.events" : "/memory.oom_control";
   const Result<std::string> text = read_cgroup_file(memory_directory(cgroup) + name);
   if (!text) return 0;
-  // With its blank: "oom_kill_disable" stands above "oom_kill" in v1's memory.oom_control.
+  // With the space: v1's memory.oom_control has "oom_kill_disable" before "oom_kill".
   constexpr std::string_view key = "\noom_kill ";
   const std::string lines = "\n" + *text;
   const size_t at = lines.find(key);
@@ -74,10 +74,10 @@ Status OomWatch::open() {
   return {};
 }
 
-// Until the next one it is quiet. Of what is read, an eventfd's counter or memory.events, only the wake-up matters.
+// Reads the eventfd's counter or memory.events, only to clear the pending event; the content does not matter.
 bool OomWatch::take_event() {
   char content[4096];
-  lseek(events_.get(), 0, SEEK_SET);  // an eventfd stays where it is
+  lseek(events_.get(), 0, SEEK_SET);  // no effect on an eventfd
   return read(events_.get(), content, sizeof content) > 0 || errno == EAGAIN || errno == EINTR;
 }
 
@@ -93,15 +93,15 @@ bool OomWatch::check() {
 void OomWatch::on_event() {
   if (!take_event()) return watch_.stop();
   if (check()) return;
-  looks_left_ = looks;
-  look_again();
+  checks_left_ = max_checks;
+  check_again();
 }
 
-void OomWatch::look_again() {
-  if (looks_left_ == 0) return;
-  again_ = loop_.after(10ms * (1 << (looks - looks_left_)), [this] {
-    --looks_left_;
-    if (!check()) look_again();
+void OomWatch::check_again() {
+  if (checks_left_ == 0) return;
+  again_ = loop_.after(10ms * (1 << (max_checks - checks_left_)), [this] {
+    --checks_left_;
+    if (!check()) check_again();
   });
 }
 
@@ -111,11 +111,11 @@ void OomScore::lower() {
 }
 
 OomScore::Original::Original(const OomScore& score) : score_(score) {
-  if (!score_.original_.empty() && !write_score(score_.original_)) warn("raise oom_score_adj for a child: failed");
+  if (!score_.original_.empty() && !write_score(score_.original_)) warn("failed to raise oom_score_adj for a child");
 }
 
 OomScore::Original::~Original() {
-  if (!score_.original_.empty() && !write_score(lowered)) warn("lower oom_score_adj again: failed");
+  if (!score_.original_.empty() && !write_score(lowered)) warn("failed to lower oom_score_adj again");
 }
 
 }  // namespace keelson

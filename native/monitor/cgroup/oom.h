@@ -1,4 +1,4 @@
-// The kernel's OOM killer: noticing that it struck in a container's cgroup, and keeping it off the monitor itself.
+// The kernel's OOM killer: detecting its kills in a container's cgroup, and protecting the monitor itself from it.
 #pragma once
 
 #include <string>
@@ -13,35 +13,35 @@ class OomWatch {
   OomWatch(Loop& loop, const Cgroup& cgroup, Loop::Task on_kill)
       : loop_(loop), cgroup_(cgroup), on_kill_(std::move(on_kill)) {}
   Status open();
-  // Reads the kernel's count of kills now. True when there were some that were not known yet; tells of them.
+  // Reads the kernel's count of kills now. Calls `on_kill` and returns true if there were new ones.
   bool check();
-  // True when there was any kill.
+  // True if there was any kill.
   bool killed() const { return killed_; }
 
  private:
   bool take_event();
   void on_event();
-  void look_again();
+  void check_again();
 
   Loop& loop_;
   const Cgroup& cgroup_;
   Loop::Task on_kill_;
-  // The cgroup was made for the container, so every kill counts, also one before the watch began.
+  // The cgroup was created for the container, so every kill counts, even one before the watch began.
   uint64_t known_kills_ = 0;
   bool killed_ = false;
   Fd events_;
   Loop::Watch watch_;
   Loop::Timer again_;
-  int looks_left_ = 0;
+  int checks_left_ = 0;
 };
 
-// The monitor's own oom_score_adj: it must be the last to be killed, its children not.
+// The monitor's own oom_score_adj: the monitor must be killed last, but its children must not inherit that.
 class OomScore {
  public:
-  // Lowers it to -999. Without CAP_SYS_RESOURCE the kernel refuses, and everything stays as it was.
+  // Lowers it to -999. Without CAP_SYS_RESOURCE the kernel refuses, and the score stays unchanged.
   void lower();
 
-  // While one lives the score is what it was: a process spawned now inherits that, unless its spec says otherwise.
+  // Restores the original score during its lifetime: a process spawned now inherits it unless its spec sets another.
   class Original {
    public:
     explicit Original(const OomScore& score);

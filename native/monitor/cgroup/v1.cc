@@ -12,8 +12,8 @@ namespace keelson::v1 {
 
 namespace {
 
-// One container's v1 directories, and the writes that are collected for them. Of what OCI resources can say, what the
-// daemon writes (pod/spec/resources.ts). A file's name begins with its controller's.
+// One container's v1 directories, and the writes collected for them. Handles the OCI resources that the daemon writes
+// (pod/spec/resources.ts). The name of a file starts with that of its controller.
 class Resources {
  public:
   Resources(const CgroupHost& host, const std::string& path) : host_(host), path_(path) {}
@@ -23,7 +23,7 @@ class Resources {
     TRY(collect_memory(resources["memory"]));
     collect_huge_pages(resources["hugepageLimits"]);
     if (!resources["unified"].members().empty()) {
-      return fail(Kind::invalid, "apply linux.resources.unified", "this host has its controllers on cgroup v1");
+      return fail(Kind::invalid, "apply linux.resources.unified", "the controllers of this host are on cgroup v1");
     }
     return collect_devices(resources["devices"]);
   }
@@ -58,7 +58,7 @@ class Resources {
     writes_.add_order(file(name), std::move(value));
   }
 
-  // Where a kernel may be built without the file or the whole controller.
+  // For files or controllers that a kernel may be built without.
   void optional(std::string_view name, std::string value) {
     if (is_mounted(name)) writes_.add_if_present(file(name), std::move(value));
   }
@@ -66,8 +66,8 @@ class Resources {
   void collect_cpu(const Json& cpu) {
     const int64_t shares = cpu["shares"].integer(), quota = cpu["quota"].integer(), period = cpu["period"].integer();
     if (shares > 0) add("cpu.shares", std::to_string(shares));
-    // The kernel checks each file against the other as it is at that moment; with no quota every period passes, and
-    // then every quota that is valid at all.
+    // The kernel checks each file against the current value of the other: without a quota every period is accepted, and
+    // after that every valid quota.
     if (quota != 0 && period > 0) add("cpu.cfs_quota_us", "-1");
     if (period > 0) add("cpu.cfs_period_us", std::to_string(period));
     if (quota != 0) add("cpu.cfs_quota_us", std::to_string(quota));
@@ -79,10 +79,9 @@ class Resources {
     static constexpr std::string_view limit_file = "memory.limit_in_bytes", swap_file = "memory.memsw.limit_in_bytes";
     const int64_t limit = memory["limit"].integer(), swap = memory["swap"].integer();
     if (limit > 0 && swap > 0 && swap < limit) {
-      return fail(Kind::invalid, "limit memory", "the limit of memory and swap together is below that of memory");
+      return fail(Kind::invalid, "limit memory", "the limit of memory plus swap is lower than the memory limit");
     }
-    // The sum with swap may at no moment be below the limit of memory alone: upwards it
-    // goes first, downwards last.
+    // The limit of memory plus swap must never be lower than that of memory alone: raise it first, lower it last.
     const bool swap_first = limit != 0 && swap != 0 && (swap < 0 || read_cgroup_number(file(swap_file)) < limit);
     if (swap_first) optional(swap_file, std::to_string(swap));
     if (swap == 0 && limit < 0) optional(swap_file, "-1");
@@ -95,7 +94,7 @@ class Resources {
     for (const Json& limit : limits.items()) {
       const std::string size(limit["pageSize"].string());
       if (size.find('/') != size.npos) continue;
-      // What is reserved is limited too: mmap fails then, and no access later.
+      // Reservations are limited too, so that mmap fails instead of a later access.
       for (const char* file : {".limit_in_bytes", ".rsvd.limit_in_bytes"}) {
         optional("hugetlb." + size + file, std::to_string(limit["limit"].integer()));
       }
@@ -149,7 +148,7 @@ Status apply(const CgroupHost& host, const std::string& path, const Json& resour
 }
 
 void thaw(const std::string& directory) {
-  // Best effort: of what stays frozen the removal tells.
+  // Best effort: the removal reports what stays frozen.
   static_cast<void>(each_cgroup(directory, [](int parent, const std::string& name) -> Status {
     constexpr std::string_view thawed = "THAWED";
     const Fd state(openat(parent, (name + "/freezer.state").c_str(), O_WRONLY | O_CLOEXEC));

@@ -1,4 +1,4 @@
-// What is of cgroup v1 alone: the files that OCI resources are written to, and making a directory usable.
+// cgroup v1 only: the files that OCI resources are written to, and making a directory usable.
 #pragma once
 
 #include <string>
@@ -9,17 +9,17 @@
 
 namespace keelson::v1 {
 
-// For a new directory of the cpuset hierarchy: an empty one takes no process, so it gets its parent's. False when that
-// is empty too.
+// Copies the parent's cpuset to a new directory, because a cgroup with an empty cpuset takes no processes. False if the
+// parent's is empty too.
 Result<bool> inherit_cpuset(const std::string& directory);
-// For one that may have been there, and then may have its own.
+// The same for a directory that may have existed before and have a cpuset of its own.
 Status fill_cpuset(const std::string& directory);
 
 // Writes OCI linux.resources to the cgroup at `path` of each hierarchy, all or nothing.
 Status apply(const CgroupHost& host, const std::string& path, const Json& resources);
 
-// For a directory of the freezer hierarchy and those below, each of which may have been frozen on its own: a process
-// in a frozen v1 cgroup does not even die.
+// Thaws a directory of the freezer hierarchy and its descendants, each of which may have been frozen separately: a
+// process in a frozen v1 cgroup cannot even be killed.
 void thaw(const std::string& directory);
 
 }  // namespace keelson::v1

@@ -18,15 +18,15 @@ namespace {
 
 std::string or_max(int64_t number) { return number < 0 ? "max" : std::to_string(number); }
 
-// v1's shares (2 … 262144, 1024 by default) as a weight (1 … 10000, 100 by default), on the
-// curve that crun 1.23 and runc 1.3.2 took up, which maps default to default.
+// v1's shares (2 … 262144, default 1024) as a weight (1 … 10000, default 100), with the formula used since crun 1.23
+// and runc 1.3.2, which maps default to default.
 int64_t weight_of_shares(int64_t shares) {
   const double log = std::log2(static_cast<double>(std::clamp<int64_t>(shares, 2, 262144)));
   const double exponent = (log * log + 125 * log) / 612.0 - 7.0 / 34.0;
   return std::clamp<int64_t>(static_cast<int64_t>(std::ceil(std::pow(10, exponent))), 1, 10000);
 }
 
-// Of what OCI resources can say, what the daemon writes (pod/spec/resources.ts).
+// Handles the OCI resources that the daemon writes (pod/spec/resources.ts).
 class Resources {
  public:
   explicit Resources(std::string directory) : directory_(std::move(directory)) {}
@@ -35,12 +35,12 @@ class Resources {
     TRY(collect_cpu(resources["cpu"]));
     TRY(collect_memory(resources["memory"]));
     for (const Json& limit : resources["hugepageLimits"].items()) {
-      // What is reserved is limited too: mmap fails then, and no access later.
+      // Reservations are limited too, so that mmap fails instead of a later access.
       for (const char* file : {".max", ".rsvd.max"}) {
         optional("hugetlb." + std::string(limit["pageSize"].string()) + file, or_max(limit["limit"].integer()));
       }
     }
-    // Last, for they are meant to overrule.
+    // Last, because they override the others.
     return collect_unified(resources["unified"]);
   }
 
@@ -58,7 +58,7 @@ class Resources {
     }
     const int64_t quota = cpu["quota"].integer(), period = cpu["period"].integer();
     if (quota != 0 || period > 0) {
-      // A period stands behind a quota only: an update of it alone repeats the quota that is there.
+      // A period can only be written after a quota, so an update of the period alone repeats the current quota.
       std::string value = quota > 0 ? std::to_string(quota) : "max";
       if (quota == 0) {
         const std::string before = TRY(read_cgroup_file(directory_ + "/cpu.max"));
@@ -75,10 +75,10 @@ class Resources {
   Status collect_memory(const Json& memory) {
     const int64_t limit = memory["limit"].integer(), swap = memory["swap"].integer();
     if (swap > 0) {
-      // OCI counts memory and swap together, v2 counts swap alone. An update of the sum alone is of the limit that is there.
+      // OCI limits memory plus swap, v2 limits swap alone. An update without a memory limit applies to the current one.
       const int64_t memory_limit = limit != 0 ? limit : read_cgroup_number(directory_ + "/memory.max");
       if (memory_limit <= 0 || swap < memory_limit) {
-        return fail(Kind::invalid, "limit memory", "a limit with swap needs a limit of memory that is not above it");
+        return fail(Kind::invalid, "limit memory", "a limit of memory plus swap needs a memory limit not above it");
       }
       optional("memory.swap.max", std::to_string(swap - memory_limit));
     } else if (swap < 0 || limit < 0) {
@@ -92,14 +92,14 @@ class Resources {
     const char* const step = "apply linux.resources.unified";
     for (const auto& [name, value] : unified.members()) {
       if (name.empty() || name.find('/') != name.npos || name.find('.') == name.npos) {
-        return fail(Kind::invalid, step, "\"" + name + "\" is no cgroup file");
+        return fail(Kind::invalid, step, "\"" + name + "\" is not the name of a cgroup file");
       }
-      // The others of the core move, kill or freeze processes, or hand controllers down.
+      // The other core files move, kill or freeze processes, or delegate controllers.
       if (name.starts_with("cgroup.") && !name.starts_with("cgroup.max.")) {
-        return fail(Kind::invalid, step, "\"" + name + "\" limits nothing");
+        return fail(Kind::invalid, step, "\"" + name + "\" is not a limit");
       }
       if (::access((directory_ + "/" + name).c_str(), F_OK) != 0) {
-        return fail(Kind::invalid, step, "this kernel has no " + name + ", or its controller is not handed down to here");
+        return fail(Kind::invalid, step, "the kernel has no " + name + ", or its controller is not delegated to here");
       }
       add(name, std::string(value.string()));
     }
@@ -124,12 +124,12 @@ Status delegate_controllers(const std::string& directory) {
   for (std::string_view name : wanted) {
     if (has(available, name) && !has(delegated, name)) additions.push_back("+" + std::string(name));
   }
-  // One by one: the kernel takes all of a write or nothing, and one that cannot be handed down (cpu beside realtime
-  // processes) would keep back the others. What asks for its files then is refused by their name.
+  // One by one: the kernel accepts all of a write or nothing, so a controller that cannot be delegated (cpu, if there
+  // are realtime processes) would block the others. A request that needs its files then fails with the file's name.
   for (const std::string& addition : additions) {
     if (const Status written = write_cgroup_file(file, addition); !written && written.error().error_number == EBUSY) {
-      return fail(Kind::system, "hand controllers down to what is below " + directory,
-                  "it has processes of its own, which cgroup v2 does not allow beside limited children");
+      return fail(Kind::system, "delegate controllers to the children of " + directory,
+                  "it has processes of its own, which cgroup v2 does not allow next to children with controllers");
     }
   }
   return {};

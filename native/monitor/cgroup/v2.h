@@ -1,4 +1,4 @@
-// What is of cgroup v2 alone: the files that OCI resources are written to, and making a directory usable.
+// cgroup v2 only: the files that OCI resources are written to, and making a directory usable.
 #pragma once
 
 #include <string>
@@ -8,7 +8,7 @@
 
 namespace keelson::v2 {
 
-// For a directory that is to have children: its controllers are handed down to them.
+// Delegates the controllers of a directory to its children.
 Status delegate_controllers(const std::string& directory);
 
 // Writes OCI linux.resources to the cgroup at `directory`, all or nothing; device rules become its device program.
