@@ -1,5 +1,5 @@
-// How a container's processes come to be: by our own set-up (native) or by an OCI runtime binary.
-// Each container has one Handler, and both kinds keep the same promises.
+// How a container's processes are created: by the built-in setup (native) or by an OCI runtime binary.
+// Each container has one Handler; both kinds give the same guarantees.
 #pragma once
 
 #include <memory>
@@ -15,7 +15,7 @@
 
 namespace keelson {
 
-// What handlers and containers work with; all of it outlives them.
+// Shared by handlers and containers; it all outlives them.
 struct Context {
   Loop& loop;
   Reaper& reaper;
@@ -23,10 +23,10 @@ struct Context {
   Sandbox& sandbox;
   const CgroupHost& cgroups;
   const OomScore& oom_score;
-  const Fd& empty_mounts;  // which containers begin with (common/empty_mounts.h); may be none
+  const Fd& empty_mounts;  // mount namespace that containers start from (common/empty_mounts.h); may be no Fd
 };
 
-// A container to be started. What is referred to stays as it is until `done`.
+// A container to start. The referenced objects must not change until `done` is called.
 struct StartOrder {
   const std::string& id;
   const std::string& bundle;
@@ -45,16 +45,16 @@ struct StartedContainer {
 class Handler {
  public:
   virtual ~Handler() = default;
-  // A failure has left nothing behind when `done` is called.
+  // After a failure nothing is left behind when `done` is called.
   virtual void start(StartOrder order, Stdio stdio, Done<StartedContainer> done) = 0;
-  // Executes `command` in the container that was started. What is returned can be told to break it off.
+  // Executes `command` in the started container. The returned Attempt can be aborted.
   virtual std::weak_ptr<Attempt> exec(const ExecTarget& target, const CommandSpec& command, Stdio stdio,
                                       Done<Started> done) = 0;
-  // Breaks off a start that is not done: it then fails with `why`.
+  // Aborts a start that has not finished: it then fails with `why`.
   virtual void abort_start(Error why) = 0;
-  // Only while the init lives and has not been reaped.
+  // Only valid while the init has not been reaped.
   virtual void signal(pid_t init, int signal, DoneStatus done) = 0;
-  // The init is dead: takes down its cgroup and whatever else start() made.
+  // After the init's exit: removes the cgroup and everything else that start() created.
   virtual void remove(const Cgroup& cgroup, DoneStatus done) = 0;
 };
 

@@ -46,12 +46,12 @@ class NativeHandler : public Handler {
     auto start = starting_.lock();
     if (!start) return;
     start->abort(std::move(why));
-    // What somebody froze (or what froze with the cgroup it joined) dies only when thawed.
+    // A frozen process (or one that joined a frozen cgroup) dies only when thawed.
     cgroup_->thaw();
   }
 
   void signal(pid_t init, int signal, DoneStatus done) override {
-    // Not reaped yet, so the pid is still ours.
+    // Not reaped yet, so the pid cannot have been reused.
     if (::kill(init, signal) != 0) return done(fail_errno("send signal " + std::to_string(signal)));
     done({});
   }
@@ -69,9 +69,9 @@ class NativeHandler : public Handler {
   }
 
   Context& context_;
-  SeccompFilter filter_;  // of every process of the container
+  SeccompFilter filter_;  // for every process of the container
   std::weak_ptr<Attempt> starting_;
-  std::optional<Cgroup> cgroup_;  // until it has started
+  std::optional<Cgroup> cgroup_;  // until the container has started
 };
 
 }  // namespace

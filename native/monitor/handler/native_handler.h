@@ -1,4 +1,4 @@
-// The native handler: a container's processes by our own set-up (setup/container_init, setup/container_exec).
+// The native handler: creates a container's processes itself (setup/container_init, setup/container_exec).
 #pragma once
 
 #include <memory>

@@ -25,7 +25,7 @@ constexpr size_t max_config = 4 << 20;
 
 void copy(JsonWriter& to, const Json& from) {
   switch (from.type()) {
-    case Json::Type::null: case Json::Type::real: break;  // left out by the callers; `process` has none
+    case Json::Type::null: case Json::Type::real: break;  // callers skip nulls; `process` has no reals
     case Json::Type::boolean: to.value(from.boolean()); break;
     case Json::Type::integer: to.value(from.integer()); break;
     case Json::Type::string: to.value(from.string()); break;
@@ -52,7 +52,7 @@ void write_texts(JsonWriter& json, std::string_view key, const std::vector<std::
   json.end_array();
 }
 
-// The process.json of an exec: the container's own process with another command.
+// The process.json of an exec: the container's own process with a different command.
 std::string exec_process(const Json& process, const std::vector<std::string>& env, const CommandSpec& command) {
   JsonWriter json;
   json.begin_object();
@@ -89,11 +89,11 @@ Result<pid_t> read_pid(const std::string& path) {
   const std::string text = TRY(read_file(path, 64));
   pid_t pid = 0;
   std::from_chars(text.data(), text.data() + text.size(), pid);
-  if (pid <= 0) return fail(Kind::system, "read " + path, "the runtime wrote no process id");
+  if (pid <= 0) return fail(Kind::system, "read " + path, "the runtime did not write a process id");
   return pid;
 }
 
-// The files of one run of create or exec, and what it makes.
+// The files of one run of the runtime's create or exec, and its result.
 struct RuntimeRun {
   std::shared_ptr<void> hold;  // of the reaper
   std::string pid_file;
@@ -105,7 +105,7 @@ struct RuntimeRun {
     if (!process_file.empty()) unlink(process_file.c_str());
   }
 
-  // Of the command `words` about the container `id`.
+  // The arguments of the command `words` for the container `id`.
   std::vector<std::string> arguments(std::vector<std::string> words, const std::string& id) const {
     words.insert(words.end(), {"--pid-file", pid_file});
     if (console) words.insert(words.end(), {"--console-socket", console->path()});
@@ -113,20 +113,20 @@ struct RuntimeRun {
     return words;
   }
 
-  // Once it has ended well.
+  // To be called once the run has succeeded.
   Result<Started> take_started() const {
     Started started;
     started.pid = TRY(read_pid(pid_file));
     started.pidfd = open_pidfd(started.pid);
-    // ESRCH: it has run and been reaped before its runtime's end was; the Hold keeps how it exited.
+    // ESRCH: the process exited and was reaped before the runtime itself; the hold keeps its exit status.
     if (!started.pidfd && errno != ESRCH) return fail_errno("open a pidfd of the runtime's process");
     if (console) started.sent = TRY(console->receive());
     return started;
   }
 };
 
-// A runtime that prepares the root before it has pivoted into it follows such a link out to the host
-// (CVE-2023-27561, CVE-2026-41579, CVE-2026-47766). Nobody else writes to this root yet, so the answer stays true.
+// A runtime that prepares the root before pivoting into it would follow such a link out to the host (CVE-2023-27561,
+// CVE-2026-41579, CVE-2026-47766). Nobody else can write to this root yet, so the check cannot become stale.
 void refuse_links(const Child& child, int root) {
   for (const char* name : {"/dev", "/proc", "/sys"}) {
     struct stat entry;
@@ -138,7 +138,7 @@ void refuse_links(const Child& child, int root) {
   }
 }
 
-// In the host's mount namespace, where the mounts stay when the child ends.
+// Mounts in the host's mount namespace, where the mounts outlive the child.
 class HostRootfs final : public Procedure {
  public:
   HostRootfs(RootfsPlan plan, bool readonly_root) : plan_(std::move(plan)), readonly_root_(readonly_root) {}
@@ -152,7 +152,7 @@ class HostRootfs final : public Procedure {
     if (readonly_root_) keep_writable(child, root.get(), plan_.directories);
     make_image_views(child, plan_.images, -1, -1);
     for (const ImagePlan& image : plan_.images) {
-      // A part of an image takes the place of the whole, which was mounted there to be looked up in.
+      // Replace the whole image, which was mounted here only to look up the sub path, by the part of it.
       const std::string& mountpoint = image.view.mountpoint;
       child.check(unmount(mountpoint.c_str()), Step::mount_root, mountpoint.c_str());
       attach_at(child, image.tree.get(), mountpoint);
@@ -178,14 +178,14 @@ Status unmount_host_rootfs(const RootfsSpec& rootfs, const std::string& bundle) 
   return first;
 }
 
-// After a start that failed: the writable layer can be used for another try.
+// After a failed start: makes the writable layer usable for a retry.
 void undo_host_rootfs(const RootfsSpec& rootfs, const std::string& bundle) {
   if (unmount_host_rootfs(rootfs, bundle)) forget_failed_mount(rootfs);
 }
 
-// The container's root at <bundle>/rootfs, and the images its mounts show: by a child of its own, for a mount can take
-// its time. The runtime is to make the root read-only, if it is to be; the image's volumes stay writable. A failure has
-// left nothing behind when `done` is called.
+// Mounts the container's root at <bundle>/rootfs and its image volumes, in a child process because a mount can block.
+// The runtime makes the root read-only if requested; the image's declared volumes stay writable. After a failure
+// nothing is left behind when `done` is called.
 std::shared_ptr<Attempt> mount_host_rootfs(Loop& loop, Reaper& reaper, const RootfsSpec& rootfs,
                                            const std::string& bundle, const ContainerSpec& spec, DoneStatus done) {
   HostRootfs procedure(plan_rootfs(rootfs, bundle, spec.mount_label), spec.readonly_root);
@@ -220,7 +220,7 @@ class OciHandler : public Handler {
     runtime_.run({"delete", "--force", id_}, {}, [this, &cgroup, done = std::move(done)](Status deleted) mutable {
       Status unmounted = unmount_host_rootfs(rootfs_, bundle_);
       if (!deleted || !unmounted) return done(deleted ? unmounted : deleted);
-      // The runtime removes its cgroup; a process that took its time is counted in it a moment longer.
+      // The runtime removes its cgroup, but not while a slowly dying process is still counted in it.
       remove_cgroup(context_.loop, cgroup.host(), cgroup.path(), std::move(done));
     });
   }
@@ -237,10 +237,10 @@ class OciHandler : public Handler {
   Context& context_;
   std::string id_;
   std::string bundle_;
-  RootfsSpec rootfs_;  // what start() has mounted
+  RootfsSpec rootfs_;  // mounted by start()
   std::string cgroup_path_;
   OciRuntime runtime_;
-  std::weak_ptr<Attempt> starting_;  // the step of a start that is under way
+  std::weak_ptr<Attempt> starting_;  // the current step of a start
 };
 
 Result<OciHandler::Run> OciHandler::prepare(bool terminal) {
@@ -291,7 +291,7 @@ void OciHandler::undo_start(Error error, Done<StartedContainer> done) {
   runtime_.run({"delete", "--force", id_}, {},
                [this, error = std::move(error), done = std::move(done)](Status) mutable {
                  undo_host_rootfs(rootfs_, bundle_);
-                 // A runtime that was killed may have left processes which it knows nothing of.
+                 // A runtime that was killed may have left processes that its delete does not know about.
                  remove_cgroup(context_.loop, context_.cgroups, cgroup_path_,
                                [error = std::move(error), done = std::move(done)](Status) mutable {
                                  done(std::unexpected(std::move(error)));

@@ -1,7 +1,7 @@
-// The OCI handler: drives an OCI runtime binary over the same bundle.
+// The OCI handler: runs an OCI runtime binary on the same bundle.
 //
-// create (its stdio becomes the container's), start, exec --detach, kill, delete --force. The
-// runtime's processes become our children when it exits, for we are their subreaper.
+// create (its stdio becomes the container's), start, exec --detach, kill, delete --force. The runtime's processes
+// become children of the monitor, their subreaper, when the runtime exits.
 #pragma once
 
 #include <memory>
@@ -11,7 +11,7 @@
 
 namespace keelson {
 
-// `bundle` holds the runtime's files too: its log, pid files, console socket.
+// The runtime's files (its log, pid files, console socket) are in `bundle` too.
 std::unique_ptr<Handler> make_oci_handler(Context& context, std::string id, std::string bundle, std::string binary,
                                           std::string root);
 

@@ -25,8 +25,8 @@ using namespace std::chrono_literals;
 constexpr auto run_limit = 30s;
 constexpr size_t max_words = 64 << 10;
 
-// Opens the stream again, for reading, be it a file or a pipe (whose reader keeps its end, and reads what
-// we leave). What the runtime says on its stderr goes where the container's is to go: create and exec share it.
+// Reopens the stream for reading, whether it is a file or a pipe (whose own reader keeps its end and gets what is left
+// unread here). The runtime's stderr is the same stream as the container's: create and exec share it.
 Fd open_for_reading(int stream) {
   return Fd(open(("/proc/self/fd/" + std::to_string(stream)).c_str(), O_RDONLY | O_NONBLOCK | O_CLOEXEC));
 }
@@ -42,7 +42,8 @@ std::string last_line(std::string_view text) {
   return std::string(text.substr(text.rfind('\n') + 1));
 }
 
-// The last entry of a JSON log: an object in one line, or in several of which only the first is not indented (crun 1.28).
+// The last entry of a JSON log: an object on one line, or on several lines all but the first of which are indented
+// (crun 1.28).
 std::string_view last_entry(std::string_view text) {
   auto start = text.rfind("\n{");
   return start == text.npos ? text : text.substr(start + 1);
@@ -56,18 +57,18 @@ std::string logged_message(const std::string& path) {
   return entry ? std::string((*entry)["msg"].string()) : last_line(*text);
 }
 
-// Runtimes have no error codes, only words: these are runc's and crun's for a command that cannot be executed.
+// Runtimes have no error codes, only messages: these are runc's and crun's for a command that cannot be executed.
 bool is_about_the_command(std::string_view words) {
   return words.find("executable file") != words.npos || words.find("exec: \"") != words.npos ||
          words.find("exec format error") != words.npos || words.find("Exec format error") != words.npos;
 }
 
 struct RunEnd {
-  std::optional<Error> killed;  // why we did that
+  std::optional<Error> killed;  // set if the monitor killed it: the reason
   ProcessExit exit;
 };
 
-// Owned by the reaper's handler until the runtime has ended.
+// Owned by the reaper's handler until the runtime exits.
 struct Run : Attempt {
   pid_t pid = 0;
   std::move_only_function<void(RunEnd)> done;
@@ -101,7 +102,7 @@ std::weak_ptr<Attempt> watch_run(Context& context, pid_t pid, std::string binary
     auto held = weak.lock();
     if (!held) return;
     held->abort({Kind::timeout, "run " + binary, {}, 0,
-                 "it did not end within " + std::to_string(run_limit / 1s) + " s and was killed"});
+                 "it did not exit within " + std::to_string(run_limit / 1s) + " s and was killed"});
   });
   context.reaper.expect(pid, [run](const ProcessExit& exit) {
     run->limit.cancel();
@@ -139,7 +140,7 @@ std::weak_ptr<Attempt> OciRuntime::run(std::vector<std::string> arguments, const
                      if (end.killed) return done(fail(end.killed->kind, step, end.killed->detail));
                      if (end.exit.code == 0) return done({});
                      if (words.empty()) words = last_line(read_words(said));
-                     if (words.empty()) words = "it ended with exit code " + std::to_string(end.exit.code);
+                     if (words.empty()) words = "it exited with code " + std::to_string(end.exit.code);
                      done(fail(is_about_the_command(words) ? Kind::not_executable : Kind::system, step, words));
                    });
 }
@@ -152,7 +153,7 @@ Result<ConsoleSocket> ConsoleSocket::listen(const std::string& directory, const 
   ConsoleSocket made;
   made.directory_ = TRY(open_file(directory, O_PATH | O_DIRECTORY));
   made.name_ = name;
-  // A bundle's path is longer than a socket address; through our descriptor of the directory it is short.
+  // A bundle's path may be longer than a socket address; the path through the directory's descriptor is short.
   made.path_ = "/proc/" + std::to_string(getpid()) + "/fd/" + std::to_string(made.directory_.get()) + "/" + name;
   made.listener_ = TRY(listen_at(made.directory_, name, 1));
   return made;
@@ -164,7 +165,7 @@ Result<Fd> ConsoleSocket::receive() const {
   ssize_t size = 0;
   Fd terminal = receive_descriptor(peer.get(), size);
   if (size < 0) return fail_errno("receive the terminal");
-  if (!terminal) return fail(Kind::system, "receive the terminal", "the runtime sent no descriptor");
+  if (!terminal) return fail(Kind::system, "receive the terminal", "the runtime did not send a descriptor");
   if (fcntl(terminal.get(), F_SETFL, fcntl(terminal.get(), F_GETFL) | O_NONBLOCK) != 0) {
     return fail_errno("make the terminal non-blocking");
   }

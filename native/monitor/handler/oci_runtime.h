@@ -1,4 +1,5 @@
-// Runs an OCI runtime binary (runc, crun …) beside the loop, with a deadline, and turns its failure into an Error.
+// Runs an OCI runtime binary (runc, crun …) without blocking the loop, with a deadline, and turns its failure into an
+// Error.
 #pragma once
 
 #include <memory>
@@ -15,15 +16,15 @@ namespace keelson {
 
 class OciRuntime {
  public:
-  // `directory` takes the files of each run, which are removed after it.
+  // The files of each run are created in `directory` and removed after it.
   OciRuntime(Context& context, std::string binary, std::string root, std::string directory)
       : context_(context), binary_(std::move(binary)), root_(std::move(root)), directory_(std::move(directory)) {}
 
-  // Runs `<binary> --root … <arguments>` in a session of its own, for at most 30 s; then, or when it is broken
-  // off, it is killed with all it has begun. On failure the Error has the runtime's own words.
-  // The streams are copied and may be closed when this returns; one that is missing is /dev/null.
+  // Runs `<binary> --root … <arguments>` in its own session, for at most 30 s; after that, or when aborted, it is
+  // killed together with its descendants. On failure the Error contains the runtime's own message.
+  // The streams are duplicated and may be closed when this returns; a missing one is /dev/null.
   std::weak_ptr<Attempt> run(std::vector<std::string> arguments, const Stdio& stdio, DoneStatus done);
-  // A path in the directory that no earlier run has had.
+  // A path in the directory that no earlier run has used.
   std::string fresh_path(std::string_view suffix);
 
  private:
@@ -34,7 +35,7 @@ class OciRuntime {
   int runs_ = 0;
 };
 
-// The socket over which the runtime hands us a terminal's master (runc's docs/terminals.md).
+// The socket over which the runtime passes the master of a terminal (runc's docs/terminals.md).
 class ConsoleSocket {
  public:
   ConsoleSocket() = default;
@@ -44,9 +45,9 @@ class ConsoleSocket {
 
   // Listens at `directory`/`name`. Removes the file when destroyed.
   static Result<ConsoleSocket> listen(const std::string& directory, const std::string& name);
-  // A path to it that fits a socket address, for as long as this object lives.
+  // Its path, short enough for a socket address and valid as long as this object exists.
   const std::string& path() const { return path_; }
-  // The descriptor that the runtime has sent, made non-blocking; call it when the runtime has ended.
+  // The descriptor sent by the runtime, made non-blocking; call this after the runtime has exited.
   Result<Fd> receive() const;
 
  private:

@@ -39,10 +39,11 @@ std::string state_json(const ContainerState& state) {
 namespace {
 
 constexpr size_t max_bundle_file = 4 << 20;
-// Execs on their way into one container, with those that hang there: they are nobody else's burden.
+// Execs that are being started in one container, including hung ones. The limit is per container, so that one container
+// cannot block the others.
 constexpr long max_execs = 128;
 
-// What only the start reads; an idle pod's memory is counted in kilobytes.
+// Frees what only the start reads, to keep the memory of an idle pod small.
 void forget_what_only_start_needs(ContainerSpec& spec) {
   spec.command = {};
   spec.mounts = {};
@@ -52,7 +53,7 @@ void forget_what_only_start_needs(ContainerSpec& spec) {
   spec.resources = {};
 }
 
-// Makes `directory`/<id>.json appear whole: a temporary file, renamed into place. It keeps the state after the exit.
+// Creates `directory`/<id>.json, the state after the exit, atomically: a temporary file that is renamed into place.
 Status write_exit_record(const std::string& directory, const ContainerState& state) {
   std::string path = directory + "/" + state.id + ".json";
   std::string temporary = directory + "/." + state.id + ".tmp";
@@ -69,7 +70,6 @@ Status write_exit_record(const std::string& directory, const ContainerState& sta
   return {};
 }
 
-// Missing is fine.
 Status remove_exit_record(const std::string& directory, const std::string& id) {
   std::string path = directory + "/" + id + ".json";
   if (unlink(path.c_str()) != 0 && errno != ENOENT) return fail_errno("remove " + path);
@@ -156,8 +156,8 @@ Status Container::read_bundle(RootfsSpec& rootfs) {
   return {};
 }
 
-// The process lives: whatever fails from here on ends nothing.
-void Container::run(StartedContainer started, StdioPipes pipes, std::unique_ptr<Log> log) {
+// The process is running: failures from here on are only logged.
+void Container::run(StartedContainer started, StdioPipes pipes, std::optional<Log> log) {
   state_.pid = started.init.pid;
   state_.started_at = now_ns();
   pidfd_ = std::move(started.init.pidfd);
@@ -194,9 +194,9 @@ void Container::stop(int signal, std::chrono::milliseconds limit, Waiter done) {
   if (is_nearer) stop_timer_ = context_.loop.after(std::max(limit, std::chrono::milliseconds(0)), [this] { kill_now(); });
 }
 
-// The container runs, now or since just now.
+// Called while the container runs, or right after it has started.
 void Container::begin_stop() {
-  if (!pidfd_) return;  // it has been reaped, which is about to be told
+  if (!pidfd_) return;  // already reaped: the exit is about to be reported
   if (stop_signal_ != 0) {
     handler_->signal(state_.pid, stop_signal_, [weak = weak_from_this()](Status sent) {
       auto self = weak.lock();
@@ -216,8 +216,8 @@ void Container::kill_now() {
   handler_->signal(state_.pid, SIGKILL, [weak = weak_from_this()](Status sent) {
     auto self = weak.lock();
     if (!self || sent || self->phase_ != Phase::running) return;
-    // Where an OCI runtime fails, the kernel still does as told by the process's parent; but an AppArmor profile may let
-    // no signal in, and only those that the kernel itself sends pass.
+    // If an OCI runtime fails, the monitor, as the parent, can still kill the process itself. An AppArmor profile may
+    // block that signal, but not those sent by the kernel itself (cgroup.kill).
     if (::kill(self->state_.pid, SIGKILL) != 0) self->warn_if_failed(self->cgroup_->kill_all());
   });
 }
@@ -231,7 +231,7 @@ void Container::kill(int signal, DoneStatus done) {
 Status Container::may_exec() const {
   TRY(must_run("exec"));
   if (execs_.use_count() <= max_execs) return {};
-  return fail(Kind::busy, "exec", std::to_string(max_execs) + " processes are on their way into it already");
+  return fail(Kind::busy, "exec", std::to_string(max_execs) + " execs are already being started in it");
 }
 
 std::weak_ptr<Attempt> Container::exec(const CommandSpec& command, Stdio stdio, Done<Started> done) {
@@ -240,17 +240,18 @@ std::weak_ptr<Attempt> Container::exec(const CommandSpec& command, Stdio stdio, 
   return handler_->exec(target, command, std::move(stdio), unless_ended(std::move(done)));
 }
 
-// What fails as the container ends is no failure of the host's.
+// A failure while the container exits is reported as its exit, not as a system error.
 Done<Started> Container::unless_ended(Done<Started> done) {
   return [weak = weak_from_this(), done = std::move(done)](Result<Started> started) mutable {
     const auto self = weak.lock();
     const bool failed = !started && started.error().kind == Kind::system;
-    if (failed && (!self || self->has_ended())) started = fail(Kind::state, "exec", "it has exited meanwhile");
+    if (failed && (!self || self->has_ended())) started = fail(Kind::state, "exec", "it has exited");
     done(std::move(started));
   };
 }
 
-// Its process has no program any more from its exit on, before it takes all others of its PID namespace along, and is reaped.
+// An exiting process has no /proc/<pid>/exe any more, even before the kernel has killed the other processes of its PID
+// namespace and the process is reaped.
 bool Container::has_ended() const {
   const std::string program = "/proc/" + std::to_string(state_.pid) + "/exe";
   char path;
@@ -285,7 +286,7 @@ Status Container::update(const Json& resources) {
 void Container::on_exit(const ProcessExit& exit) {
   phase_ = Phase::draining;
   stop_timer_.cancel();
-  // With a PID namespace of its own all its processes are dead by now; with a shared one they are not.
+  // In its own PID namespace all processes of the container are dead by now; in a shared one they are not.
   warn_if_failed(cgroup_->kill_all());
   oom_->check();
   state_.finished_at = exit.time_ns;
@@ -302,7 +303,7 @@ void Container::settle() {
   warn_if_failed(write_exit_record(exits_dir_, state_));
   streams_->attached().reply(state_.exit_code);
   pidfd_.reset();
-  // They are what calls this: let them return first.
+  // The streams are the caller of this function: destroy them after it has returned.
   context_.loop.defer([streams = std::move(streams_)] {});
   for (Waiter& waiter : std::exchange(waiters_, {})) waiter(state_);
   events_.exited(state_);
@@ -315,7 +316,7 @@ void Container::remove(DoneStatus done) {
   phase_ = Phase::removing;
   handler_->remove(*cgroup_, [this](Status removed) {
     if (removed) removed = remove_exit_record(exits_dir_, id());
-    if (!removed) phase_ = Phase::exited;  // it can be tried again
+    if (!removed) phase_ = Phase::exited;  // the removal can be retried
     for (DoneStatus& remover : std::exchange(removers_, {})) remover(removed);
   });
 }

@@ -1,8 +1,7 @@
-// A container's life: starting → running → draining → exited → removing; and its state as clients see it.
+// A container's lifecycle: starting → running → draining → exited → removing; and its state as clients see it.
 //
-// Draining is the moment between the init's death and the exit being told: what is
-// left of the container is killed, its last output logged, its exit record written.
-// To clients it is still running; no signal is sent any more.
+// Draining is the time between the init's exit and the report of it: the container's remaining processes are killed,
+// its last output is logged, its exit record written. Clients still see it as running; signals are no longer sent.
 #pragma once
 
 #include <sys/types.h>
@@ -46,7 +45,7 @@ struct StartRequest {
   bool input_once = false;
   std::string seccomp_filter_path;  // empty: none
   std::string pid_of;     // the container whose PID namespace it joins, empty: none
-  PidTarget pid_target;   // that one, found
+  PidTarget pid_target;   // `pid_of`, resolved
 };
 
 class Container : public std::enable_shared_from_this<Container> {
@@ -55,19 +54,19 @@ class Container : public std::enable_shared_from_this<Container> {
     std::function<void(const ContainerState&)> exited;
     std::function<void(const std::string& id)> oom;
   };
-  // Fails when the start that it waited for did.
+  // Gets an error if the start that it waited for failed.
   using Waiter = Done<ContainerState>;
 
   Container(Context& context, StartRequest request, std::unique_ptr<Handler> handler, std::string exits_dir,
             Events events);
 
-  // `done` comes when the container's execve has succeeded; after a failure the object is of no more use.
+  // `done` is called when the container's execve has succeeded; after a failure the object must not be used any more.
   void start(DoneStatus done);
-  // Breaks a start off; its `done` then fails with `why`. One that is done already stands.
+  // Aborts a start; its `done` then gets `why`. No effect on a start that has finished.
   void abort_start(Error why);
-  // `done` comes once the container has exited. The first call sends `signal` (none with a zero limit);
-  // later ones may only bring the SIGKILL forward. A container that is starting gets the signal when it has
-  // started; past the limit its start is broken off.
+  // `done` is called once the container has exited. The first call sends `signal` (none with a zero limit); later ones
+  // may only bring the SIGKILL forward. A container that is starting gets the signal when it has started; at the limit
+  // its start is aborted.
   void stop(int signal, std::chrono::milliseconds limit, Waiter done);
   void kill(int signal, DoneStatus done);
   std::weak_ptr<Attempt> exec(const CommandSpec& command, Stdio stdio, Done<Started> done);
@@ -76,15 +75,15 @@ class Container : public std::enable_shared_from_this<Container> {
   Status resize(uint16_t columns, uint16_t rows);
   void reopen_log(DoneStatus done);
   Status update(const Json& resources);
-  // Takes down an exited container; afterwards the object is of no more use. A second call joins the first.
+  // Removes an exited container; the object must not be used afterwards. A second call waits for the first.
   void remove(DoneStatus done);
 
   const ContainerState& state() const { return state_; }
   const std::string& id() const { return state_.id; }
   bool is_starting() const { return phase_ == Phase::starting; }
-  // Fails with kind `state` unless the container runs.
+  // Fails with kind `state` unless the container is running.
   Status must_run(std::string_view step) const;
-  // Its stdin, or null when it has none (any more).
+  // Its stdin, or null if it has none (any more).
   InputPipe* input() { return streams_ ? streams_->input() : nullptr; }
   bool input_once() const { return request_.input_once; }
 
@@ -124,15 +123,15 @@ class Container : public std::enable_shared_from_this<Container> {
   std::optional<Prepared> waiting_for_log_;
   std::optional<Cgroup> cgroup_;  // once started
   Fd pidfd_;
-  std::unique_ptr<ContainerStreams> streams_;  // until the exit is told
+  std::unique_ptr<ContainerStreams> streams_;  // until the exit is reported
   std::unique_ptr<OomWatch> oom_;
-  int stop_signal_ = 0;  // of the first stop; 0: none has come, or it came without
+  int stop_signal_ = 0;  // of the first stop; 0: no stop yet, or one without a signal
   bool stop_asked_ = false;
   Loop::Timer stop_timer_;
   Loop::Clock::time_point stop_deadline_ = Loop::Clock::time_point::max();
   std::vector<Waiter> waiters_;
   std::vector<DoneStatus> removers_;
-  std::shared_ptr<char> execs_ = std::make_shared<char>();  // shared with each exec that is on its way in
+  std::shared_ptr<char> execs_ = std::make_shared<char>();  // held by each exec that is being started, to count them
 };
 
 }  // namespace keelson

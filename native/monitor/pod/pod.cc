@@ -44,7 +44,7 @@ std::weak_ptr<Container> Pod::start(StartRequest request, std::optional<OciBinar
 Status Pod::find_target(StartRequest& request) const {
   const std::string step = "find the PID namespace of container " + request.pid_of;
   auto neighbour = find(request.pid_of);
-  if (!neighbour) return fail(Kind::state, step, "the pod has no such container that runs");
+  if (!neighbour) return fail(Kind::state, step, "the pod has no such container");
   TRY((*neighbour)->must_run(step));
   request.pid_target = TRY(PidTarget::resolve(request.pid_of, (*neighbour)->state().pid, request.bundle));
   return {};
@@ -52,9 +52,9 @@ Status Pod::find_target(StartRequest& request) const {
 
 Status Pod::may_start(const std::string& id) const {
   if (closed_) return fail(Kind::state, "start", "the pod is shutting down");
-  if (containers_.contains(id)) return fail(Kind::exists, "start", "a container with this id exists already");
+  if (containers_.contains(id)) return fail(Kind::exists, "start", "a container with this id already exists");
   if (context_.sandbox.spec.pid == Scope::pod && context_.sandbox.init_pid == 0) {
-    return fail(Kind::state, "start", "the init of the pod's PID namespace has died; the pod must be made again");
+    return fail(Kind::state, "start", "the init of the pod's PID namespace has died; recreate the pod");
   }
   return {};
 }
@@ -81,14 +81,16 @@ Container::Events Pod::events() {
 void Pod::forget(const std::string& id) {
   auto found = containers_.find(id);
   if (found == containers_.end()) return;
-  // The caller may be one of the container's own functions.
+  // The caller may be a method of the container.
   context_.loop.defer([last = std::move(found->second)] {});
   containers_.erase(found);
 }
 
 Result<std::shared_ptr<Container>> Pod::find(std::string_view id) const {
   auto found = containers_.find(id);
-  if (found == containers_.end()) return fail(Kind::not_found, "find the container", "the pod has none with this id");
+  if (found == containers_.end()) {
+    return fail(Kind::not_found, "find the container", "the pod has no container with this id");
+  }
   return found->second;
 }
 
@@ -124,7 +126,7 @@ void Pod::guard_init() {
   context_.reaper.expect(context_.sandbox.init_pid, [this](const ProcessExit& exit) {
     context_.sandbox.init_pid = 0;
     if (Loop::Task then = std::exchange(when_init_gone_, nullptr)) return then();
-    // With it the kernel has killed every process of the namespace; their exits are told one by one.
+    // The kernel has also killed every process of the namespace; their exits are reported one by one.
     warn("the init of the pod's PID namespace died with exit code " + std::to_string(exit.code));
     init_lost_ = true;
     tell_watchers(init_lost_event);
@@ -176,7 +178,7 @@ namespace {
 
 using namespace std::chrono_literals;
 
-// A process that SIGKILL does not end within this time hangs in the kernel.
+// A process that has not died this long after SIGKILL hangs in the kernel.
 constexpr auto death_limit = 10s;
 constexpr auto last_reply_limit = 2s;
 
@@ -188,7 +190,7 @@ void Shutdown::begin(std::chrono::milliseconds grace, const std::shared_ptr<Conn
   running_ = true;
   first_failure_ = {};
   deadline_ = context_.loop.after(grace + death_limit, [this] {
-    fail_all(Error{Kind::timeout, "end the pod's processes", "pod " + context_.sandbox.spec.id, 0,
+    fail_all(Error{Kind::timeout, "kill the pod's processes", "pod " + context_.sandbox.spec.id, 0,
                    "some did not die within 10 s of SIGKILL"});
   });
   pod_.close([this, grace] { stop_containers(grace); });
@@ -209,7 +211,7 @@ void Shutdown::stop_containers(std::chrono::milliseconds grace) {
 void Shutdown::remove_containers() {
   auto containers = pod_.containers();
   left_ = containers.size() + 1;
-  deadline_.cancel();  // what follows has limits of its own
+  deadline_.cancel();  // the next steps have their own limits
   for (const auto& container : containers) {
     pod_.remove(container->id(), [this](Status removed) {
       if (!removed && first_failure_) first_failure_ = std::move(removed);
@@ -222,7 +224,7 @@ void Shutdown::remove_containers() {
 void Shutdown::end_init() {
   if (!first_failure_) return fail_all(first_failure_.error());
   deadline_ = context_.loop.after(death_limit, [this] {
-    fail_all(Error{Kind::timeout, "end the init of the PID namespace", "pod " + context_.sandbox.spec.id, 0,
+    fail_all(Error{Kind::timeout, "kill the init of the PID namespace", "pod " + context_.sandbox.spec.id, 0,
                    "it did not die within 10 s of SIGKILL"});
   });
   pod_.end_init([this] { take_down(); });

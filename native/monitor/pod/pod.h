@@ -1,4 +1,4 @@
-// The pod: its containers by id, those who watch them, and how all of it is taken down.
+// The pod: its containers by id, the clients that watch them, and its shutdown.
 #pragma once
 
 #include <map>
@@ -22,23 +22,23 @@ class Pod {
  public:
   Pod(Context& context, std::string exits_dir) : context_(context), exits_dir_(std::move(exits_dir)) {}
 
-  // `binary` chooses an OCI runtime, absent: the native handler. A container that fails to start is forgotten.
-  // What is returned can be told to break the start off.
+  // `binary` selects an OCI runtime; without it the native handler is used. A container that fails to start is
+  // forgotten. The start can be aborted through the returned container.
   std::weak_ptr<Container> start(StartRequest request, std::optional<OciBinary> binary, Done<ContainerState> done);
   Result<std::shared_ptr<Container>> find(std::string_view id) const;
   void remove(std::string_view id, DoneStatus done);
-  // Starts no more containers from now on, breaks off those half-way started, and calls `then` when there is none.
+  // Refuses further starts, aborts those in progress, and calls `then` when no container is starting any more.
   void close(Loop::Task then);
-  // Takes note when the built-in init of a shared PID namespace dies, and says so when nobody asked for it.
+  // Watches the built-in init of a shared PID namespace, and reports its death unless end_init() caused it.
   void guard_init();
-  // Kills that init, if there is one, and calls `then` when it has been reaped.
+  // Kills that init, if there is one, and calls `then` once it has been reaped.
   void end_init(Loop::Task then);
 
   std::vector<std::shared_ptr<Container>> containers() const;
   // `[ContainerState …]` of all that have started.
   void write_states(JsonWriter& json) const;
-  // Sends the whole state to `client`, and from now on every event. One that lets more than 64 KiB pile up is
-  // dropped; it reconnects and gets the whole state.
+  // Sends the complete state to `client`, and from then on every event. A client with more than 64 KiB of unread events
+  // is dropped; it can reconnect and gets the complete state again.
   void watch(const std::shared_ptr<Connection>& client);
 
  private:
@@ -52,21 +52,21 @@ class Pod {
   Context& context_;
   std::string exits_dir_;
   bool closed_ = false;
-  bool init_lost_ = false;  // died, and nobody had asked for it
+  bool init_lost_ = false;  // the init died, and not by end_init()
   Loop::Task when_none_starting_;
   Loop::Task when_init_gone_;
   std::map<std::string, std::shared_ptr<Container>, std::less<>> containers_;
   std::vector<std::weak_ptr<Connection>> watchers_;
 };
 
-// Taking the whole pod down, in this order: every container is stopped (SIGTERM, SIGKILL after the grace), then
-// removed with whatever is left in its cgroup; the shared init gets SIGKILL; namespaces, cgroup and socket go last.
+// Shuts down the pod, in this order: every container is stopped (SIGTERM, SIGKILL after the grace period), then removed
+// with whatever is left in its cgroup; the shared init gets SIGKILL; namespaces, cgroup and socket are removed last.
 class Shutdown {
  public:
   Shutdown(Context& context, Pod& pod, Server& server) : context_(context), pod_(pod), server_(server) {}
-  // SIGTERM to every container, SIGKILL after `grace` (at once when 0), then everything else; answers
-  // `client` and stops the loop. What cannot be taken down is answered as an ERROR, and the
-  // monitor stays, so that the call can be made again. Calls while one is under way are answered with it.
+  // SIGTERM to every container, SIGKILL after `grace` (immediately if 0), then everything else; replies to `client` and
+  // stops the loop. If something cannot be removed, the reply is an ERROR and the monitor keeps running, so that the
+  // call can be retried. Concurrent calls get the same reply.
   void begin(std::chrono::milliseconds grace, const std::shared_ptr<Connection>& client);
 
  private:
@@ -84,7 +84,7 @@ class Shutdown {
   uint64_t attempt_ = 0;
   std::vector<std::weak_ptr<Connection>> clients_;
   Loop::Timer deadline_;
-  size_t left_ = 0;  // what the current step still waits for, and the step itself
+  size_t left_ = 0;  // how many the current step still waits for, plus one for the step itself
   Status first_failure_;
 };
 

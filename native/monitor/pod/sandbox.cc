@@ -1,4 +1,5 @@
-// The monitor enters each new namespace for a moment, pins and furnishes it, and goes back to the host's.
+// Creates a sandbox: the monitor enters each new namespace, pins and configures it, and returns to the host's network
+// namespace.
 #include "monitor/pod/sandbox.h"
 
 #include <fcntl.h>
@@ -47,9 +48,9 @@ Result<std::vector<IdMapping>> read_mappings(const Json& json) {
   for (const Json& item : json.items()) {
     int64_t inside = item["container"].integer(-1), outside = item["host"].integer(-1), size = item["size"].integer();
     if (inside < 0 || outside < 0 || size <= 0 || inside + size > UINT32_MAX || outside + size > UINT32_MAX) {
-      return bad("an id mapping is not made of ids");
+      return bad("an id mapping is not a valid range of ids");
     }
-    if (outside == 0) return bad("an id mapping holds the host's root");
+    if (outside == 0) return bad("an id mapping includes the host's root");
     IdMapping mapping{static_cast<uint32_t>(inside), static_cast<uint32_t>(outside), static_cast<uint32_t>(size)};
     if (std::ranges::any_of(mappings, [&](const IdMapping& other) { return overlap(mapping, other); })) {
       return bad("two id mappings overlap");
@@ -79,7 +80,7 @@ Result<SandboxSpec> parse_sandbox(std::string_view sandbox_json) {
 
   SandboxSpec spec;
   spec.id = root["id"].string();
-  if (!is_pod_id(spec.id)) return bad("its id is not of hexadecimal digits");
+  if (!is_pod_id(spec.id)) return bad("its id is not 1 to 64 lower-case hexadecimal digits");
   spec.hostname = root["hostname"].string();
   if (spec.hostname.size() > 64 || spec.hostname.find('\0') != std::string::npos) return bad("its hostname is too long");
 
@@ -106,8 +107,8 @@ Result<SandboxSpec> parse_sandbox(std::string_view sandbox_json) {
   }
   spec.process_label = root["process_label"].string();
   spec.mount_label = root["mount_label"].string();
-  if (!is_label(spec.process_label)) return bad("process_label is no SELinux label");
-  if (!is_label(spec.mount_label)) return bad("mount_label is no SELinux label");
+  if (!is_label(spec.process_label)) return bad("process_label is not an SELinux label");
+  if (!is_label(spec.mount_label)) return bad("mount_label is not an SELinux label");
   spec.hierarchies = TRY(about(CgroupHost::parse(root["cgroup_hierarchies"]), "sandbox.json"));
   spec.cgroup = root["cgroup"].string();
   spec.own_cgroup = root["own_cgroup"].boolean();
@@ -122,7 +123,7 @@ struct PodNamespace {
   Scope SandboxSpec::*scope;
 };
 
-// Those the monitor can enter itself; a PID namespace takes only new processes.
+// The namespaces that the monitor can enter itself; a PID namespace applies only to new processes.
 constexpr PodNamespace entered[] = {
     {"net", CLONE_NEWNET, &SandboxSpec::net},
     {"ipc", CLONE_NEWIPC, &SandboxSpec::ipc},
@@ -143,18 +144,18 @@ std::string files_path(const Sandbox& sandbox) { return sandbox.pod_dir + "/file
 
 Result<Fd> pin(const std::string& source, const std::string& path) {
   Fd file(open(path.c_str(), O_RDONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600));
-  if (!file) return fail_errno("make " + path);
+  if (!file) return fail_errno("create " + path);
   if (mount(source.c_str(), path.c_str(), nullptr, MS_BIND, nullptr) != 0) return fail_errno("pin " + path);
-  // A pin that the host's peers saw too would keep the namespace alive after us.
+  // A pin that propagates to the host's peer mounts would keep the namespace alive after the monitor has exited.
   if (mount(nullptr, path.c_str(), nullptr, MS_PRIVATE, nullptr) != 0) return fail_errno("pin " + path);
   return open_file(path, O_RDONLY);
 }
 
-// For a namespace that the monitor stays in. A pin would be a mount more in the table of the host, of which every container
-// of every pod gets a copy at its start.
+// For a namespace that the monitor stays in. A pin would add one more mount to the host's mount table, which is copied
+// at the start of every container of every pod.
 Status link_own(const char* name, const std::string& path) {
   const std::string own = "/proc/" + std::to_string(getpid()) + "/ns/" + name;
-  if (symlink(own.c_str(), path.c_str()) != 0) return fail_errno("make " + path);
+  if (symlink(own.c_str(), path.c_str()) != 0) return fail_errno("create " + path);
   return {};
 }
 
@@ -169,10 +170,11 @@ Status raise_loopback() {
   return {};
 }
 
-// A new network namespace takes these from the host, or from the kernel's defaults: a node that forwards to its loopback
-// interface would have all its pods do so (CVE-2020-8558), and any neighbour could be their router (CVE-2020-10749).
-// Interfaces that come later begin with what "default" says. The last two guard a host's services from its users, which a
-// pod has none of: containerd (since 2.0) and Docker let containers without root listen on any port.
+// A new network namespace inherits these from the host or from the kernel's defaults: on a node that forwards to its
+// loopback interface all pods would do so too (CVE-2020-8558), and any neighbour could become their router
+// (CVE-2020-10749). Later interfaces start with the values of "default". The last two protect a host's services from
+// its unprivileged users; a pod has no such users, and containerd (since 2.0) and Docker also let containers without
+// root listen on any port.
 Status set_network_defaults() {
   static constexpr struct {
     const char *file, *value;
@@ -194,14 +196,14 @@ Status set_network_defaults() {
   return {};
 }
 
-// Since Linux 5.19 the files of an IPC namespace are writable for the root of its owner alone, so for the host's
-// root no longer (EACCES); those of the network and the hostname are for the host's root alone. errno or 0.
+// Since Linux 5.19 the files of an IPC namespace are writable only for the root of its owning user namespace, no longer
+// for the host's root (EACCES); those of the network and the hostname only for the host's root. Returns errno or 0.
 int write_pod_sysctl(const Sysctl& sysctl, const Fd& user_ns) {
   int error = write_sysctl(sysctl);
   return error == EACCES && user_ns ? write_sysctl_inside(sysctl, user_ns.get()) : error;
 }
 
-// What the kernel says of a name or of a value, and not of its own state.
+// Whether the error is about the name or value and not about the kernel's state.
 bool blames_sysctl(int error) {
   return error == EINVAL || error == ERANGE || error == ENOENT || error == EISDIR || error == EACCES || error == EPERM;
 }
@@ -216,8 +218,8 @@ Status write_sysctls(const Sandbox& sandbox, const std::vector<Sysctl>& sysctls)
   return {};
 }
 
-// In the pod's namespaces: everything that is set from inside. First what the pod's network waits for.
-Status furnish(Loop& loop, Reaper& reaper, Sandbox& sandbox, const NetworkMade& network_made) {
+// In the pod's namespaces: everything that is set from inside. First what the pod's network setup waits for.
+Status configure(Loop& loop, Reaper& reaper, Sandbox& sandbox, const NetworkMade& network_made) {
   const SandboxSpec& spec = sandbox.spec;
   if (spec.net == Scope::pod) {
     TRY(raise_loopback());
@@ -248,7 +250,8 @@ Status furnish(Loop& loop, Reaper& reaper, Sandbox& sandbox, const NetworkMade& 
   return {};
 }
 
-// Namespaces that the pod's user namespace owns are made by a process in it: the monitor could not come back from there.
+// Namespaces owned by the pod's user namespace are created by a process in it, because the monitor could not return
+// from there.
 Status enter_owned(Sandbox& sandbox) {
   const SandboxSpec& spec = sandbox.spec;
   const int flags = flags_of(spec);
@@ -261,23 +264,23 @@ Status enter_owned(Sandbox& sandbox) {
 
 Status enter_new(Sandbox& sandbox) {
   if (!sandbox.spec.uid_mappings.empty()) return enter_owned(sandbox);
-  if (unshare(flags_of(sandbox.spec)) != 0) return fail_errno("make the pod's namespaces");
+  if (unshare(flags_of(sandbox.spec)) != 0) return fail_errno("create the pod's namespaces");
   return {};
 }
 
-// Enters new namespaces, furnishes them, and goes back to the host's network whatever happened inside.
+// Enters new namespaces, configures them, and returns to the host's network namespace even after a failure.
 Status make_namespaces(Loop& loop, Reaper& reaper, Sandbox& sandbox, const NetworkMade& network_made) {
   const Fd host(open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC));
   if (!host) return fail_errno("open the host's network namespace");
-  Status furnished = enter_new(sandbox);
-  if (furnished) furnished = furnish(loop, reaper, sandbox, network_made);
-  if (setns(host.get(), CLONE_NEWNET) != 0) return fail_errno("go back to the host's network namespace");
-  return furnished;
+  Status configured = enter_new(sandbox);
+  if (configured) configured = configure(loop, reaper, sandbox, network_made);
+  if (setns(host.get(), CLONE_NEWNET) != 0) return fail_errno("return to the host's network namespace");
+  return configured;
 }
 
-// At <pod dir>/<name>, for the containers: nothing there is a program, a device or a way to another user.
+// At <pod dir>/<name>, for the containers: noexec, nodev and nosuid.
 Status make_tmpfs(const std::string& path, const std::string& label, std::initializer_list<FsOption> options) {
-  if (mkdir(path.c_str(), 0755) != 0) return fail_errno("make " + path);
+  if (mkdir(path.c_str(), 0755) != 0) return fail_errno("create " + path);
   Fd mounted(new_mount("tmpfs", options, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC, label));
   if (!mounted) return fail_errno("mount " + path);
   Fd target(open(path.c_str(), O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
@@ -298,8 +301,8 @@ Status make_shm(const Sandbox& sandbox) {
                      {"size", size.c_str()}});
 }
 
-// Containers may write to the pod's files. Here that ends at a quarter of a MiB, a few pages of any size, and is counted
-// in the memory of the container that does; on /run it would be the whole host's.
+// Containers may write to the pod's files. In a tmpfs of their own this is limited to 256 KiB, a few pages of any size,
+// and charged to the memory of the container that writes; directly on /run it would use the host's memory.
 Status make_files(const Sandbox& sandbox) {
   return make_tmpfs(files_path(sandbox), sandbox.spec.mount_label,
                     {{"source", "pod"}, {"mode", "0755"}, {"size", "256k"}, {"nr_inodes", "16"}});
@@ -308,7 +311,7 @@ Status make_files(const Sandbox& sandbox) {
 Status make_all(Loop& loop, Reaper& reaper, const CgroupHost& cgroups, Sandbox& sandbox,
                 const NetworkMade& network_made) {
   const std::string pins = sandbox.pod_dir + "/ns";
-  if (mkdir(pins.c_str(), 0700) != 0) return fail_errno("make " + pins);
+  if (mkdir(pins.c_str(), 0700) != 0) return fail_errno("create " + pins);
   TRY(make_namespaces(loop, reaper, sandbox, network_made));
   if (!sandbox.spec.cgroup.empty()) TRY(Cgroup::create(cgroups, sandbox.spec.cgroup));
   TRY(make_files(sandbox));
@@ -371,7 +374,7 @@ Status set_network_sysctls(const Sandbox& sandbox, const Sysctls& sysctls) {
   const Fd home = TRY(open_file("/proc/self/ns/net", O_RDONLY));
   if (setns(sandbox.net_ns.get(), CLONE_NEWNET) != 0) return fail_errno("enter the pod's network namespace");
   Status written = write_sysctls(sandbox, checked);
-  if (setns(home.get(), CLONE_NEWNET) != 0) return fail_errno("go back to the host's network namespace");
+  if (setns(home.get(), CLONE_NEWNET) != 0) return fail_errno("return to the host's network namespace");
   return written;
 }
 
@@ -380,7 +383,7 @@ Status destroy_sandbox(Sandbox& sandbox, const CgroupHost& cgroups) {
 }
 
 void abandon_sandbox(Sandbox& sandbox, const CgroupHost& cgroups) {
-  // What the undo could not take back matters less than why it had to.
+  // A failure of the undo is ignored: the error that caused it is reported.
   static_cast<void>(destroy(sandbox, cgroups, {"pid", "user"}));
 }
 

@@ -1,5 +1,5 @@
-// The pod's own namespaces: made, found under <pod dir>/ns/, taken down again.
-// The monitor itself stays in the IPC and UTS namespaces, and for the rest in the host's.
+// The pod's own namespaces: created, pinned under <pod dir>/ns/, and removed again.
+// The monitor itself stays in the pod's IPC and UTS namespaces, and otherwise in the host's namespaces.
 #pragma once
 
 #include <sys/types.h>
@@ -45,34 +45,34 @@ struct SandboxSpec {
 // Reads sandbox.json (PROTOCOL.md, "Start").
 Result<SandboxSpec> parse_sandbox(std::string_view sandbox_json);
 
-// What is up of a sandbox; a step that failed half-way leaves the rest for `destroy`.
+// The parts of a sandbox that exist; after a failed step `destroy` removes them.
 struct Sandbox {
   SandboxSpec spec;
   std::string pod_dir;
   Fd net_ns, pid_ns, user_ns;  // only those of the pod
-  Fd procfs_space;             // a mount namespace that is nothing but the shared PID namespace's procfs
-  pid_t init_pid = 0;          // our built-in init, 0 without a shared PID namespace
+  Fd procfs_space;             // a mount namespace that has only the shared PID namespace's procfs
+  pid_t init_pid = 0;          // the built-in init, 0 without a shared PID namespace
 };
 
 class Loop;
 class Reaper;
 
-// Called once the pod's network namespace is pinned and plugins may come.
+// Called once the pod's network namespace is pinned and network plugins may be run.
 using NetworkMade = std::function<void()>;
 
-// Makes everything, running the loop meanwhile; on failure as abandon_sandbox leaves it.
+// Creates everything, running the loop meanwhile; after a failure it has called abandon_sandbox.
 Result<Sandbox> create_sandbox(Loop& loop, Reaper& reaper, const CgroupHost& cgroups, SandboxSpec spec,
                                const std::string& pod_dir, const NetworkMade& network_made);
 
-// Of the pod's own network, once that is complete: those of an interface come with it.
+// Sets sysctls of the pod's own network once that is complete: those of an interface exist only with the interface.
 Status set_network_sysctls(const Sandbox& sandbox, const Sysctls& sysctls);
 
-// Unpins, unmounts, removes the cgroup. Goes on past failures and returns the first.
-// The caller has killed and reaped the containers; init is killed here and reaped by the caller's loop.
+// Unpins, unmounts, removes the cgroup. Continues after a failure and returns the first one.
+// The caller has killed and reaped the containers; the init is killed here and reaped by the caller's loop.
 Status destroy_sandbox(Sandbox& sandbox, const CgroupHost& cgroups);
 
-// The same of one whose start fails, but for the pin of its network: plugins may be at work there, and find what they have
-// made on the host only by it.
+// The same for a sandbox whose start failed, except that its network stays pinned: network plugins may be running, and
+// can only find what they created on the host through the pin.
 void abandon_sandbox(Sandbox& sandbox, const CgroupHost& cgroups);
 
 }  // namespace keelson

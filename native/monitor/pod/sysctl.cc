@@ -1,4 +1,4 @@
-// Checking and writing sysctls. Source: Documentation/admin-guide/sysctl/, the kernel's ipc and net tables.
+// Sources: Documentation/admin-guide/sysctl/, the kernel's ipc and net tables.
 #include "monitor/pod/sysctl.h"
 
 #include <fcntl.h>
@@ -34,7 +34,7 @@ bool is_name(std::string_view name) {
   });
 }
 
-// Which CLONE_NEW* namespace a name ("net.ipv4.ip_forward") lives in; 0 when it is the whole host's.
+// The CLONE_NEW* namespace of a sysctl ("net.ipv4.ip_forward"); 0 if it applies to the whole host.
 int sysctl_namespace(std::string_view name) {
   static constexpr std::string_view ipc_names[] = {
       "kernel.msgmax",         "kernel.msgmnb", "kernel.msgmni", "kernel.sem",
@@ -54,13 +54,13 @@ Result<std::vector<Sysctl>> check_sysctls(const std::vector<std::pair<std::strin
   std::vector<Sysctl> checked;
   for (const auto& [name, value] : sysctls) {
     if (!is_name(name) || name.find("..") != name.npos || name.ends_with('.')) {
-      return refuse(name, "this is no name of a sysctl: dots between letters, digits, '_' and '-'");
+      return refuse(name, "a sysctl's name must consist of letters, digits, '_' and '-' separated by dots");
     }
     if (value.find_first_of(std::string_view("\0\n", 2)) != value.npos) {
       return refuse(name, "its value contains a NUL or a newline");
     }
     int space = sysctl_namespace(name);
-    if (space == 0) return refuse(name, "it belongs to no namespace, so it is the whole host's");
+    if (space == 0) return refuse(name, "it has no namespace and would apply to the whole host");
     if ((space & own) == 0) return refuse(name, "the pod uses the host's namespace for it");
     Sysctl sysctl{name, value};
     std::replace(sysctl.file.begin(), sysctl.file.end(), '.', '/');

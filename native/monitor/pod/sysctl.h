@@ -1,4 +1,4 @@
-// Kernel parameters that belong to a namespace, and are therefore a pod's to set.
+// Kernel parameters that belong to a namespace, so that a pod may set them.
 #pragma once
 
 #include <string>
@@ -10,19 +10,19 @@
 
 namespace keelson {
 
-// A sysctl by its file below /proc/sys: "net/ipv4/ip_forward".
+// A sysctl, named by its file below /proc/sys: "net/ipv4/ip_forward".
 struct Sysctl {
   std::string file;
   std::string value;
 };
 
-// Refuses names of the host, of a namespace that is not in `own` (CLONE_NEW* flags),
-// and names or values that could be read as more than one sysctl (CVE-2022-0811).
+// Refuses sysctls of the host, of a namespace that is not in `own` (CLONE_NEW* flags), and names or values that could
+// be parsed as more than one sysctl (CVE-2022-0811).
 Result<std::vector<Sysctl>> check_sysctls(const std::vector<std::pair<std::string, std::string>>& sysctls, int own);
 
-// Writes below the real procfs of the host, for the namespaces of the calling process. errno or 0.
+// Writes to the host's procfs, for the namespaces of the calling process. Returns errno or 0.
 int write_sysctl(const Sysctl& sysctl);
-// The same by a process that is root in the user namespace behind the descriptor, and otherwise where the caller is.
+// The same from a process that is root in the user namespace of the descriptor, in the caller's other namespaces.
 int write_sysctl_inside(const Sysctl& sysctl, int user_namespace);
 
 }  // namespace keelson

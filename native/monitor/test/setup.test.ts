@@ -160,7 +160,7 @@ describe.each(builds)("process set-up, $build build", ({ program }) => {
       ]) {
         const outcome = await pod.run({ sandbox: { user } });
         expect(outcome.news.at(-1)).toMatchObject({ event: "error", kind: "invalid" });
-        expect(outcome.news.at(-1)?.message).toMatch(/id mappings? (holds the host's root|overlap)/);
+        expect(outcome.news.at(-1)?.message).toMatch(/id mappings? (includes the host's root|overlap)/);
       }
     });
 
