@@ -242,7 +242,7 @@ describe("links that are created between a request's check and its use", () => {
     const victim = which === "parent" ? join(base, "volume") : hostPath;
     await rename(victim, `${victim}-moved`);
     await symlink(which === "parent" ? secret : join(secret, "data"), victim);
-    await expect(start()).rejects.toMatchObject({ details: expect.stringContaining("follow no link") });
+    await expect(start()).rejects.toMatchObject({ details: expect.stringContaining("refuse a symbolic link") });
     await node.client.removePodSandbox({ podSandboxId });
   });
 

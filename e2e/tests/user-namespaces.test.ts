@@ -366,7 +366,7 @@ test("a volume whose file system does not support ID mappings is refused with th
     run("mapless", { usernsOptions: mapped, pid: CONTAINER }, {}, { mounts: [volume] }),
   ).rejects.toMatchObject({
     code: status.INVALID_ARGUMENT,
-    details: expect.stringContaining("map the owners of /proc/sys/kernel: its file system cannot, on this kernel"),
+    details: expect.stringContaining("map the owners of /proc/sys/kernel: its file system has no idmapped mounts"),
   });
   await node.removePods();
 });

@@ -22,7 +22,8 @@ template <typename T>
 using Done = std::move_only_function<void(Result<T>)>;
 using DoneStatus = Done<void>;
 
-// TRY for a function that reports through `done`: yields the value of a Result, or gives its Error to `done` and returns.
+// TRY for a function that reports through `done`: yields the value of a Result, or gives its Error to `done` and
+// returns.
 #define TRY_OR(done, expression)                                                                \
   __extension__({                                                                               \
     auto tried_ = (expression);                                                                 \

@@ -118,7 +118,8 @@ void Server::refuse(Fd socket) {
   const Error full{Kind::busy, "accept the connection", {}, 0,
                    std::to_string(max_connections) + " connections are already open"};
   const std::string frame = whole_frame(FrameType::error, error_json(full));
-  ::send(socket.get(), frame.data(), frame.size(), MSG_NOSIGNAL);  // fits an empty socket buffer; fails only if the peer is gone
+  // It fits into an empty socket buffer, so it fails only if the peer is gone.
+  ::send(socket.get(), frame.data(), frame.size(), MSG_NOSIGNAL);
   shutdown(socket.get(), SHUT_WR);
   uint64_t id = next_id_++;
   auto watch = loop_.watch(socket.get(), EPOLLRDHUP, [this, id](uint32_t) { forget_refused(id); });

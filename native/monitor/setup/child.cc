@@ -34,13 +34,13 @@ constexpr const char* step_words[] = {
 #undef KEELSON_WORDS
 };
 
-// What execve says when the command itself is to blame.
+// The errors of execve that are caused by the command itself.
 bool blames_command(int error) {
   return error == ENOENT || error == EACCES || error == ENOEXEC || error == ENOTDIR || error == ELOOP ||
          error == ENAMETOOLONG || error == EISDIR || error == ETXTBSY || error == EINVAL || error == ELIBBAD;
 }
 
-// At a path of the request's: what stands in its way is the image's or a volume's.
+// Whether a path of the request failed because of what the image or a volume has there.
 bool blames_path(Step step, int error) {
   const bool takes_path = step == Step::make_mount_target || step == Step::make_device ||
                           step == Step::make_working_directory || step == Step::change_directory;
@@ -66,10 +66,10 @@ void Child::send(int descriptor) const {
 
 namespace {
 
-// The daemon, and so the monitor, may be bound to processors that are kept for the system (systemd's CPUAffinity=). That is
-// no wish of the container's, and since Linux 6.2 a cpuset does not undo it.
+// The daemon, and with it the monitor, may be bound to CPUs reserved for the system (systemd's CPUAffinity=).
+// Containers must not inherit that, and since Linux 6.2 a cpuset does not override it.
 void leave_processors_to_cpuset(const Child& child) {
-  constexpr size_t most_processors = 8192;  // NR_CPUS of any architecture; more than there are is fine
+  constexpr size_t most_processors = 8192;  // the largest NR_CPUS of any architecture; nonexistent CPUs are ignored
   unsigned long all[most_processors / (8 * sizeof(unsigned long))];
   memset(all, 0xff, sizeof all);
   child.check(syscall(SYS_sched_setaffinity, 0, sizeof all, all), Step::set_affinity);
@@ -79,7 +79,7 @@ void leave_processors_to_cpuset(const Child& child) {
 
 void leave_monitor(const Child& child) {
   child.check(prctl(PR_SET_DUMPABLE, 0, 0, 0, 0), Step::reset_signals);
-  // The monitor ignores no other and handles none (main.cc).
+  // The monitor ignores only these and has no handlers (main.cc).
   signal(SIGPIPE, SIG_DFL);
   signal(SIGXFSZ, SIG_DFL);
   sigset_t none;
@@ -89,7 +89,7 @@ void leave_monitor(const Child& child) {
 }
 
 Fd receive_descriptor(int socket, ssize_t& size) {
-  char content[256];  // runc says a name with it
+  char content[256];  // runc sends a name with it
   return receive_with_descriptor(socket, content, size, MSG_DONTWAIT);
 }
 
@@ -102,7 +102,7 @@ std::optional<Error> failure_in(const volatile Report& report) {
   Error error;
   if (number >= static_cast<uint32_t>(Step::count) || error_number < 0 || error_number > max_errno) {
     error.step = "start the process";
-    error.detail = "what it reports is nothing that it can have met with";
+    error.detail = "the process's failure report is invalid";
     return error;
   }
   const Step step = static_cast<Step>(number);
@@ -124,28 +124,28 @@ std::optional<Error> failure_in(const volatile Report& report) {
   if (blames_path(step, error_number)) error.kind = Kind::invalid;
   if (step == Step::use_image_directory && (error_number == ELOOP || error_number == ENOTDIR)) {
     error.error_number = 0;
-    error.detail = error_number == ELOOP ? "it is a symbolic link, and not a directory" : "it is not a directory";
+    error.detail = error_number == ELOOP ? "it is a symbolic link, not a directory" : "it is not a directory";
     error.kind = Kind::invalid;
   }
   if (step == Step::set_groups && error_number == EINVAL) {
     error.error_number = 0;
-    error.detail = "they are more than the 65536 that a process may have, or one does not exist in the pod's user namespace";
+    error.detail = "they are more than the 65536 that a process may have, or the pod's user namespace does not map one";
     error.kind = Kind::invalid;
   }
   if (step == Step::map_owners && error_number == EINVAL) {
     error.error_number = 0;
-    error.detail = "its file system cannot, on this kernel, and a pod with users of its own needs it";
+    error.detail = "its file system has no idmapped mounts on this kernel, which a pod with a user namespace needs";
     error.kind = Kind::invalid;
   }
   if (step == Step::mount && (error_number == ENOTDIR || error_number == EISDIR)) {
     error.error_number = 0;
-    error.detail = error_number == ENOTDIR ? "its source is a directory, and what is there already is none"
-                                           : "its source is no directory, and what is there already is one";
+    error.detail = error_number == ENOTDIR ? "its source is a directory, but its target is not"
+                                           : "its source is not a directory, but its target is";
     error.kind = Kind::invalid;
   }
   if (step == Step::refuse_mount_over_root) {
     error.error_number = 0;
-    error.detail = "a link of the image leads from there to its root";
+    error.detail = "a link in the image points from there to its root";
     error.kind = Kind::invalid;
   }
   if (step == Step::refuse_mount_over_proc || step == Step::refuse_directory_outside || step == Step::find_in_image ||
@@ -166,7 +166,7 @@ void close_between(const Child& child, int first, int last) {
 
 void place_stdio(const Child& child, const Stdio& stdio, uid_t uid) {
   const int streams[] = {stdio.in.get(), stdio.out.get(), stdio.err.get()};
-  // Moved up first: one of them may be where another is to go.
+  // Move them up first: one may occupy the number that another needs.
   Fd moved[3];
   for (int number = 0; number < 3; ++number) {
     if (streams[number] < 0) continue;
@@ -174,14 +174,14 @@ void place_stdio(const Child& child, const Stdio& stdio, uid_t uid) {
   }
   for (int number = 0; number < 3; ++number) {
     if (!moved[number]) {
-      // Something must hold the number, or the next open would take it.
+      // Occupy the number, or the next open would take it.
       child.check(dup3(child.socket(), number, O_CLOEXEC), Step::place_stdio);
       continue;
     }
     child.check(dup3(moved[number].get(), number, 0), Step::place_stdio);
     struct stat status;
     if (uid != 0 && fstat(number, &status) == 0 && S_ISFIFO(status.st_mode)) {
-      // Not every pipe may be given away (one of a user namespace); it is only a convenience.
+      // Not every pipe can be chowned (one of a user namespace); this is only a convenience.
       [[maybe_unused]] int ignored = fchown(number, uid, static_cast<gid_t>(-1));
     }
   }
@@ -228,11 +228,11 @@ void open_missing_streams(const Child& child, const Stdio& stdio) {
   }
 }
 
-// The slave is opened through its master (TIOCGPTPEER), not by a path that somebody
-// in the container could turn elsewhere (CVE-2025-52565).
+// The slave is opened through its master (TIOCGPTPEER), not by a path that a process in the container could redirect
+// (CVE-2025-52565).
 Fd open_terminal(const Child& child, int root, const CommandSpec& command, uid_t uid) {
   constexpr const char* path = "/dev/pts/ptmx";
-  // Non-blocking, as the monitor is to use it; the slave is a file of its own.
+  // Non-blocking for the monitor; the slave is a separate open file and stays blocking.
   const Fd master = child.check(open_in_root(root, path, O_RDWR | O_NOCTTY | O_NONBLOCK), Step::open_terminal, path);
   if (!is_on(master.get(), DEVPTS_SUPER_MAGIC)) child.die(Step::open_terminal, path, ENODEV);
 

@@ -13,8 +13,8 @@ namespace keelson {
 
 namespace {
 
-// For streams that a client leaves out, where the container's own /dev/null is gone: a file is often what somebody has put in
-// its place by mistake, and an exec is how others find out.
+// Used for streams that the client leaves out if the container's own /dev/null is not usable: it is often replaced by a
+// regular file by mistake, and an exec is how users find out.
 Result<int> null_device() {
   static Fd opened;
   if (!opened) {
@@ -26,8 +26,8 @@ Result<int> null_device() {
 }
 
 struct Streams {
-  Stdio stdio;                // without a terminal all three
-  std::vector<int> left_out;  // by the client: their numbers
+  Stdio stdio;                // all three, unless there is a terminal
+  std::vector<int> left_out;  // numbers of those that the client left out
 };
 
 Result<Streams> complete(Stdio given, const CommandSpec& command) {
@@ -55,15 +55,15 @@ class ContainerExec final : public Procedure {
         stdio_owner_(host_id(target.sandbox.spec.uid_mappings, target.spec.process.uid)),
         cgroup_files_(target.cgroup.v1_task_files()) {}
 
-  // All of it in a helper that the container cannot see (SpawnWay::helper_then_shared_namespace).
+  // Runs in a helper that the container cannot see (SpawnWay::helper_then_shared_namespace).
   void enter(const Child& child) override {
     leave_monitor(child);
     place_stdio(child, streams_.stdio, stdio_owner_);
-    // No descriptor of the host may be there when the container's mounts and processes are, nor in a cgroup that is frozen:
-    // the ends of other processes' streams among them would stay open.
+    // No descriptor of the host may be open once the container's mounts and processes are reachable. Nor in a frozen
+    // cgroup, where inherited ends of other processes' streams would stay open.
     close_descriptors(child, {&target_.pidfd, 1});
     join_v1_cgroups(child, cgroup_files_);
-    // While /proc is still the host's; both are inherited by the process to come.
+    // While /proc is still the host's; the process inherits both.
     process_.set_score_and_labels(child);
     // All at once: either the process is in the container or it is not.
     child.check(setns(target_.pidfd, namespaces_), Step::join_namespace);
@@ -102,7 +102,7 @@ class ContainerExec final : public Procedure {
   std::vector<std::string> cgroup_files_;
 };
 
-// Those the container has of its own or of its pod; in the host's the monitor is already.
+// The namespaces of the container and its pod; the monitor is already in those of the host.
 int namespaces_of(const ContainerSpec& spec) {
   int flags = 0;
   for (const NamespaceSpec& space : spec.namespaces) flags |= space.flag;
@@ -124,8 +124,8 @@ std::shared_ptr<Attempt> spawn_container_exec(Loop& loop, Reaper& reaper, const 
   SpawnOptions options;
   options.way = SpawnWay::helper_then_shared_namespace;
   options.cgroup_fd = target.cgroup.clone_fd();
-  // A container that has handed its controllers down (systemd's) has its processes below its own cgroup
-  // (cgroup-v2.rst, "No Internal Process Constraint").
+  // A container that has delegated its controllers (one that runs systemd) has its processes in descendants of its
+  // cgroup (cgroup-v2.rst, "No Internal Process Constraint").
   options.cgroup_instead = [&target] { return target.cgroup.clone_fd_of(target.init); };
   options.command = command.args[0];
   options.slot = target.slot;

@@ -1,4 +1,4 @@
-// Executing a command in a container that runs: the ordered steps into it.
+// Executing a command in a running container: the steps to enter it, in order.
 #pragma once
 
 #include <memory>
@@ -13,7 +13,7 @@
 
 namespace keelson {
 
-// The container that an exec goes into; all of it is borrowed during the call, but for the slot.
+// The container that an exec enters; everything except the slot is borrowed during the call.
 struct ExecTarget {
   const std::string& id;
   const Sandbox& sandbox;
@@ -24,7 +24,7 @@ struct ExecTarget {
   std::shared_ptr<void> slot;  // held until nothing is left of the start
 };
 
-// `done` comes when execve has succeeded, or with the error of the step that failed and nothing left behind.
+// `done` is called when execve has succeeded, or with the error of the failed step, after which nothing is left behind.
 std::shared_ptr<Attempt> spawn_container_exec(Loop& loop, Reaper& reaper, const ExecTarget& target,
                                               const SeccompFilter& filter, const CommandSpec& command, Stdio stdio,
                                               Done<Started> done);

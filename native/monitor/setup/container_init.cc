@@ -21,10 +21,10 @@ namespace keelson {
 
 namespace {
 
-// As long as one call of an OCI runtime: with hundreds of starts under way on a busy node one takes more than ten seconds.
+// As long as one call of an OCI runtime: with hundreds of concurrent starts on a busy node one takes more than 10 s.
 constexpr auto start_limit = std::chrono::seconds(30);
 
-// The user namespace to be in, if any, and what is prepared outside of it.
+// The user namespace to enter, if any, and what is prepared outside of it.
 struct UserSpace {
   Fd space;
   uid_t stdio_owner = 0;  // in the host's ids
@@ -34,12 +34,13 @@ struct UserSpace {
   explicit operator bool() const { return static_cast<bool>(space); }
 };
 
-// Of the cgroup namespace the root is where the process is then: in the container's cgroups.
+// All but the cgroup namespace: its root is the process's cgroup at creation, so it is created after joining the
+// container's cgroups.
 uint64_t namespaces_before_cgroups(const ContainerSpec& spec) {
   return new_namespaces(spec.namespaces) & ~uint64_t{CLONE_NEWCGROUP};
 }
 
-// All that a start needs to know, laid out before the clone.
+// Everything that a start needs, prepared before the clone.
 struct InitPlan {
   const ContainerSpec& spec;
   ContainerProcess process;
@@ -66,22 +67,22 @@ class ContainerInit final : public Procedure {
 
   void enter(const Child& child) override {
     leave_monitor(child);
-    // Every mode below is exact; the process's own umask comes at the end.
+    // All modes below are exact; the process's own umask is set at the end.
     umask(0);
     join_namespaces(child, plan_.joined);
     place_stdio(child, stdio_, plan_.user.stdio_owner);
-    // Before the cgroups: in one that is frozen the ends of other processes' streams would stay open.
+    // Before joining the cgroups: in a frozen one, inherited ends of other processes' streams would stay open.
     close_descriptors(child, kept_);
-    // Before any memory is used or mount made, so that all of it is counted.
+    // Before any memory is used or mount created, so that all of it is charged to the container.
     join_v1_cgroups(child, plan_.cgroup_files);
-    // While /proc is still the host's: nothing in the container can stand in for it.
+    // While /proc is still the host's, so that nothing in the container can replace it.
     plan_.process.set_score_and_labels(child);
     if (plan_.pids) plan_.pids.join(child, plan_.mounts);
     if (plan_.user) prepare_as_host(child);
   }
 
   void set_up(const Child& child) override {
-    // With others about, the session is the process's own first step, and this is its helper.
+    // In a shared PID namespace this is the helper, and the process itself starts the session as its first step.
     if (plan_.pids) make_namespaces(child);
     else child.check(setsid(), Step::start_session);
     plan_.process.join_keyring(child);
@@ -91,7 +92,7 @@ class ContainerInit final : public Procedure {
     const int root = new_root.get();
     make_directories(child, root, plan_.rootfs->directories);
     if (spec_.readonly_root) keep_writable(child, root, plan_.rootfs->directories);
-    // All before pivot_root, by descriptors: the image's links have no say.
+    // All mounts before pivot_root, by descriptor, so that links in the image have no effect.
     make_mounts(child, root, plan_.mounts);
     if (foreign_dev(spec_) == nullptr) {
       if (plan_.user) bind_devices(child, root, plan_.user.devices);
@@ -99,7 +100,7 @@ class ContainerInit final : public Procedure {
     }
     Fd terminal = make_terminal(child, root);
     make_working_directory(child, root);
-    // After every mount, or a later one would uncover what these hide.
+    // After all mounts, or a later one would uncover what these hide.
     make_paths_readonly(child, root, spec_.readonly_paths);
     mask_paths(child, root, spec_.masked_paths, spec_.mount_label);
     if (spec_.readonly_root) child.check(change_mount(root, {MOUNT_ATTR_RDONLY, 0, 0}, false), Step::make_root_readonly);
@@ -123,8 +124,8 @@ class ContainerInit final : public Procedure {
     child.check(unshare(static_cast<int>(namespaces_before_cgroups(spec_))), Step::make_namespaces);
   }
 
-  // Nothing is attached before the process has mounts of its own. No Fd for what has to be attached somewhere on its way,
-  // or wants /proc there: images' parts, labels, and the layers of kernels before 6.7.
+  // Builds the root detached, then attaches it in a copy of the empty mount namespace. No Fd if something would have to
+  // be attached before that or needs /proc: image volumes, labels, and layers before Linux 6.7.
   Fd root_in_empty_mounts(const Child& child) {
     if (plan_.empty_mounts < 0 || plan_.pids || !plan_.rootfs->images.empty() || !spec_.mount_label.empty()) return Fd();
     open_sources(child, plan_.mounts);
@@ -139,7 +140,7 @@ class ContainerInit final : public Procedure {
   Fd host_root(const Child& child) {
     if (Fd root = root_in_empty_mounts(child)) return root;
     if (!plan_.pids) child.check(unshare(CLONE_NEWNS), Step::make_namespaces);
-    // Sources first: once cut off from the host, no mount could be shared with it.
+    // Sources first: once detached from the host, no mount could be shared with it.
     open_sources(child, plan_.mounts);
     detach_from_host(child);
     make_image_views(child, plan_.rootfs->images, -1, -1);
@@ -147,9 +148,9 @@ class ContainerInit final : public Procedure {
     return mount_rootfs(child, plan_.rootfs->root);
   }
 
-  // What the host's root alone may do, and then the end of being that: the process that is cloned next, with its
-  // PID and mount namespaces, belongs to the user namespace. It inherits the prepared mounts; nobody in the
-  // container can look at them, for its memory is still the monitor's (ptrace(2), not dumpable).
+  // Does what only the host's root may do, then enters the user namespace, which owns the process cloned next and its
+  // PID and mount namespaces. That process inherits the prepared mounts; nobody in the container can inspect it,
+  // because it is not dumpable (ptrace(2)).
   void prepare_as_host(const Child& child) {
     child.check(unshare(CLONE_NEWNS), Step::detach_propagation);
     open_sources(child, plan_.mounts);
@@ -167,18 +168,18 @@ class ContainerInit final : public Procedure {
     return std::move(plan_.user.root);
   }
 
-  // After joining the cgroups: the namespace's root is where the process is now.
+  // After joining the cgroups: they become the root of the namespace.
   void make_cgroup_namespace(const Child& child) const {
     const bool wanted = (new_namespaces(spec_.namespaces) & CLONE_NEWCGROUP) != 0;
     if (wanted) child.check(unshare(CLONE_NEWCGROUP), Step::enter_cgroup_namespace);
   }
 
-  // None without a terminal.
+  // No Fd without a terminal.
   Fd make_terminal(const Child& child, int root) const {
     if (!spec_.command.terminal) return Fd();
     Fd slave = open_terminal(child, root, spec_.command, spec_.process.uid);
     const MountSpec* dev = foreign_dev(spec_);
-    // In a /dev that the host shares it would become the host's console, for good.
+    // In a /dev that propagates to the host it would cover the host's console permanently.
     if (dev == nullptr || !(dev->propagation & MS_SHARED)) place_console(child, root, slave.get());
     return slave;
   }
@@ -188,7 +189,7 @@ class ContainerInit final : public Procedure {
     child.check(make_directory_in_root(root, path), Step::make_working_directory, path);
   }
 
-  // On the root alone: the volumes below have what their own mounts ask for.
+  // On the root only: volumes have the propagation of their own mounts.
   void set_root_propagation(const Child& child) const {
     uint64_t kind = spec_.root_propagation & ~uint64_t{MS_REC};
     if (kind != 0) child.check(mount(nullptr, "/", nullptr, kind, nullptr), Step::set_propagation);
@@ -202,19 +203,19 @@ class ContainerInit final : public Procedure {
 
 Status check(const ContainerSpec& spec, const SeccompFilter& filter) {
   if (spec.has_seccomp && filter.program().empty()) {
-    return fail(Kind::invalid, "load the seccomp filter", "the spec asks for one and the request names none");
+    return fail(Kind::invalid, "load the seccomp filter", "config.json needs one, and the request has no seccomp_bpf");
   }
   const uint64_t fresh = new_namespaces(spec.namespaces);
   if ((fresh & CLONE_NEWNS) == 0) {
-    return fail(Kind::invalid, "make the namespaces", "a container needs a mount namespace of its own");
+    return fail(Kind::invalid, "create the namespaces", "a container needs its own mount namespace");
   }
   if (fresh & CLONE_NEWUSER) {
-    return fail(Kind::invalid, "make the namespaces", "a container's user namespace is its pod's, given by its path");
+    return fail(Kind::invalid, "create the namespaces", "the user namespace needs a path: it must be the pod's");
   }
   return {};
 }
 
-// Takes the user namespace out of those that are joined first.
+// Removes the user namespace from `joined`, the namespaces that are joined first.
 UserSpace plan_user_space(const Sandbox& sandbox, const ContainerSpec& spec, std::vector<JoinedNamespace>& joined) {
   const SandboxSpec& pod = sandbox.spec;
   UserSpace user;
@@ -256,7 +257,7 @@ SpawnOptions spawn_options(const InitOrder& order, const InitPlan& plan) {
                 : plan.user ? SpawnWay::helper_then_new_namespaces
                             : SpawnWay::direct;
   if (!plan.pids) options.new_namespaces = namespaces_before_cgroups(order.spec);
-  // Its mounts come once it is there, unless they are prepared outside.
+  // A direct child creates its mount namespace itself.
   if (options.way == SpawnWay::direct) options.new_namespaces &= ~uint64_t{CLONE_NEWNS};
   options.cgroup_fd = order.cgroup.clone_fd();
   options.command = order.spec.command.args[0];

@@ -1,4 +1,4 @@
-// Starting a container: the ordered steps that make its init from its bundle.
+// Starting a container: the steps that create its init from its bundle, in order.
 #pragma once
 
 #include <memory>
@@ -14,7 +14,7 @@
 
 namespace keelson {
 
-// What a container is started from; all of it is borrowed during the call alone.
+// What a container is started from; all of it is borrowed, and only during the call.
 struct InitOrder {
   const std::string& id;      // the container's
   const std::string& bundle;  // directory
@@ -23,11 +23,11 @@ struct InitOrder {
   const ContainerSpec& spec;  // the bundle's config.json
   const RootfsSpec& rootfs;   // its rootfs.json
   const SeccompFilter& filter;
-  const PidTarget& pid_target;  // the neighbour whose PID namespace is joined, if it is neither an own one nor the pod's
-  int empty_mounts = -1;        // a mount namespace to begin with (common/empty_mounts.h); -1: a copy of the host's
+  const PidTarget& pid_target;  // the container whose PID namespace is joined, unless it is a new one or the pod's
+  int empty_mounts = -1;        // mount namespace to start from (common/empty_mounts.h); -1: a copy of the host's
 };
 
-// `done` comes when execve has succeeded, or with the error of the step that failed and nothing left behind.
+// `done` is called when execve has succeeded, or with the error of the failed step, after which nothing is left behind.
 std::shared_ptr<Attempt> spawn_container_init(Loop& loop, Reaper& reaper, const InitOrder& order, Stdio stdio,
                                               Done<Started> done);
 

@@ -35,7 +35,7 @@ uint64_t permitted_set() {
   return data[0].permitted | uint64_t{data[1].permitted} << 32;
 }
 
-// What the monitor and its kernel have; neither changes while it runs.
+// The capabilities of the monitor and the kernel; neither changes while the monitor runs.
 struct HostCapabilities {
   uint64_t known = 0;
   uint64_t to_pass_on = 0;  // in the monitor's bounding set, and permitted to it
@@ -90,12 +90,13 @@ void load_filter(const Child& child, const SeccompFilter* filter) {
   child.check(syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, filter->flags(), &program), Step::load_seccomp);
 }
 
-// Of what the monitor may pass on. Whoever enters a user namespace has every capability there is, in it.
+// Limits the capabilities to those that the monitor may pass on. A process that enters a user namespace has all
+// capabilities in it.
 Credentials plan_credentials(const ProcessSpec& process, const SeccompFilter* filter, bool in_user_namespace) {
   const uint64_t host = in_user_namespace ? host_capabilities().known : host_capabilities().to_pass_on;
   const Capabilities& wanted = process.capabilities;
   Credentials plan{{}, host, filter};
-  // The kernel's own rules between the sets (capabilities(7)); without them capset would refuse the rest too.
+  // The kernel's rules for the sets (capabilities(7)), without which capset would refuse them all.
   plan.capabilities.bounding = wanted.bounding & host;
   plan.capabilities.permitted = wanted.permitted & host;
   plan.capabilities.effective = wanted.effective & plan.capabilities.permitted;
@@ -104,11 +105,11 @@ Credentials plan_credentials(const ProcessSpec& process, const SeccompFilter* fi
   return plan;
 }
 
-// The bounding set, groups, user and capabilities, and the filter: behind it only execve is to come.
+// Sets the bounding set, groups, user, capabilities and the filter; only execve follows.
 void take_credentials(const Child& child, const ProcessSpec& process, const Credentials& credentials) {
   const Capabilities& target = credentials.capabilities;
   drop_bounding_set(child, credentials.host_capabilities, target.bounding);
-  // Without it the change of user would take away the capabilities that the next steps need.
+  // Without it the change of user would drop the capabilities that the next steps need.
   child.check(prctl(PR_SET_KEEPCAPS, 1, 0, 0, 0), Step::set_capabilities);
   child.check(set_groups(process.groups.size(), process.groups.data()), Step::set_groups);
   child.check(set_gids(process.gid), Step::set_groups);
@@ -120,8 +121,8 @@ void take_credentials(const Child& child, const ProcessSpec& process, const Cred
     child.check(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), Step::set_no_new_privileges);
     load_filter(child, credentials.filter);
   } else {
-    // A filter without no_new_privs needs CAP_SYS_ADMIN: it is loaded before the last
-    // capabilities go, so it must let capset and prctl pass.
+    // A filter without no_new_privs needs CAP_SYS_ADMIN: it is loaded before the last capabilities are dropped, so it
+    // must allow capset and prctl.
     const uint64_t host = credentials.host_capabilities;
     set_capabilities(child, host, host, 0);
     load_filter(child, credentials.filter);
@@ -132,7 +133,7 @@ void take_credentials(const Child& child, const ProcessSpec& process, const Cred
 
 constexpr std::string_view default_path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-// The first PATH of the environment, which is the one getenv(3) gives the command itself.
+// The first PATH of the environment, which is the one that getenv(3) in the command returns.
 std::string_view path_of(const std::vector<std::string>& env) {
   for (const std::string& entry : env) {
     if (entry.starts_with("PATH=")) return std::string_view(entry).substr(5);
@@ -146,7 +147,7 @@ std::vector<std::string> candidates_for(const std::string& command, std::string_
   while (!path.empty()) {
     size_t colon = path.find(':');
     std::string_view directory = path.substr(0, colon);
-    // An empty or relative entry would look in the working directory: a classic trap.
+    // An empty or relative entry would search the working directory, which is unsafe.
     if (directory.starts_with('/')) candidates.push_back(std::string(directory) + "/" + command);
     if (colon == path.npos) break;
     path.remove_prefix(colon + 1);
@@ -154,25 +155,25 @@ std::vector<std::string> candidates_for(const std::string& command, std::string_
   return candidates;
 }
 
-// A filter without no_new_privs needs CAP_SYS_ADMIN (seccomp(2)), which a watched process never has: its helper
-// loads it, and with no_new_privs too where that can be, so that nobody meets the process without it. Then the
-// spawn and the last steps pass through it.
+// A filter without no_new_privs needs CAP_SYS_ADMIN (seccomp(2)), which a watched process never has: its helper loads
+// the filter. With no_new_privs the helper loads it too if possible, so that the process never runs without it. The
+// filter must then allow the spawn and the last steps.
 Result<bool> filter_comes_last(const ProcessSpec& process, const CommandSpec& command, const SeccompFilter& filter,
                                bool is_watched) {
   if (!is_watched || filter.lets_last_steps_pass(command.terminal)) return false;
   if (process.no_new_privileges) return true;
   return fail(Kind::invalid, "load the seccomp filter",
-              "the profile refuses clone, setsid or ioctl, without which nothing can be started in a PID namespace "
-              "that is shared; allow them in it, or set allowPrivilegeEscalation to false");
+              "the profile refuses clone, setsid or ioctl, without which nothing can be started in a shared PID "
+              "namespace; allow them in it, or set allowPrivilegeEscalation to false");
 }
 
-// A score below the present one needs CAP_SYS_RESOURCE; without it the present one stays.
+// A score below the current one needs CAP_SYS_RESOURCE; without it the current one stays.
 void set_oom_score(const Child& child, const std::string& score) {
   const Fd file = child.check(Fd(open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC)), Step::set_oom_score, score.c_str());
   if (write(file.get(), score.data(), score.size()) < 0 && errno != EACCES) child.die(Step::set_oom_score, score.c_str());
 }
 
-// No limit is raised above the monitor's own: that would need CAP_SYS_RESOURCE.
+// Limits are not raised above the monitor's own hard limit, which would need CAP_SYS_RESOURCE.
 void limit_open_files(const Child& child, const rlimit& wanted) {
   rlimit present = {};
   child.check(getrlimit(RLIMIT_NOFILE, &present), Step::set_limit, "open files");
@@ -180,7 +181,7 @@ void limit_open_files(const Child& child, const rlimit& wanted) {
   child.check(setrlimit(RLIMIT_NOFILE, &limit), Step::set_limit, "open files");
 }
 
-// An attribute of a security module, none when empty; a process's children inherit it.
+// Sets an attribute of a security module, unless it is empty; child processes inherit it.
 void set_attribute(const Child& child, const char* path, const std::string& value) {
   if (value.empty()) return;
   auto check = [&](auto made) { return child.check(std::move(made), Step::set_security_label, value.c_str()); };
@@ -222,7 +223,7 @@ void ContainerProcess::set_score_and_labels(const Child& child) const {
   if (!oom_score_.empty()) set_oom_score(child, oom_score_);
   set_attribute(child, "/proc/self/attr/apparmor/exec", apparmor_);
   set_attribute(child, "/proc/self/attr/exec", process_.selinux_label);
-  // Of the session keyring to come, which the container's processes are to read; the execve ends it.
+  // The label of the session keyring created later, so that the container's processes can read it; reset by execve.
   set_attribute(child, "/proc/self/attr/keycreate", process_.selinux_label);
 }
 
@@ -248,16 +249,16 @@ void ContainerProcess::become(const Child& child) const {
   if (!entered) enter_directory(child, true);
 }
 
-// As root inside the container's root, and again as the user, who may be the only one to have access
-// (root squash on NFS). True when the directory is entered.
+// Called first as root inside the container's root, then again as the user, who may be the only one with access (root
+// squash on NFS). True if the directory has been entered.
 bool ContainerProcess::enter_directory(const Child& child, bool last_try) const {
   const char* directory = process_.cwd.c_str();
   if (chdir(directory) != 0) {
     if (!last_try && errno == EACCES) return false;
     child.die(Step::change_directory, directory);
   }
-  // A path through /proc/self/fd leads out of the root when a descriptor leaked (CVE-2024-21626):
-  // then the kernel gives a path that starts with "(unreachable)".
+  // A path through /proc/self/fd leads out of the root if a descriptor was leaked (CVE-2024-21626): getcwd then returns
+  // a path that starts with "(unreachable)".
   char reached[PATH_MAX];
   child.check(syscall(SYS_getcwd, reached, sizeof reached), Step::change_directory, directory);
   if (reached[0] != '/') child.die(Step::refuse_directory_outside, directory, EXDEV);

@@ -1,5 +1,5 @@
-// What a container's init and an exec have in common: score and label, keyring, working directory,
-// credentials, execve. All of it is laid out by the monitor before the clone.
+// What a container's init and an exec have in common: OOM score and label, keyring, working directory, credentials,
+// execve. The monitor prepares all of it before the clone.
 #pragma once
 
 #include <string>
@@ -12,23 +12,24 @@
 
 namespace keelson {
 
-// What the process may do, once it is the container's.
+// The credentials of the process in the container.
 struct Credentials {
-  Capabilities capabilities;  // the spec's, less what the host does not allow
+  Capabilities capabilities;  // the spec's, without those that the host does not allow
   uint64_t host_capabilities = 0;
-  const SeccompFilter* filter = nullptr;  // null: none, or left to the last steps
+  const SeccompFilter* filter = nullptr;  // null: none, or loaded by the last steps
 };
 
-// For a process that must have none, ever.
+// Drops all capabilities permanently.
 void drop_capabilities(const Child& child);
 
-// Borrows what it was planned from until the clone.
+// Keeps references to its plan's arguments, which must outlive the clone.
 class ContainerProcess {
  public:
   struct Surroundings {
     std::string_view container_id;  // names the session keyrings of its init and of each exec, which share none
     bool in_user_namespace = false;
-    // Others see the process from its first moment: it begins with its credentials, and only its last steps are its own.
+    // Others can see the process from its first moment: it starts with its final credentials, and runs only the last
+    // steps.
     bool is_watched = false;
   };
 
@@ -36,10 +37,10 @@ class ContainerProcess {
                                        const SeccompFilter& filter, const Surroundings& surroundings);
 
   const LastSteps& last_steps() const { return last_steps_; }
-  // To be called while /proc is the host's: the score, and the labels that the execve is to give, are written there.
+  // To be called while /proc is the host's: writes the score and the labels that take effect at execve there.
   void set_score_and_labels(const Child& child) const;
   void join_keyring(const Child& child) const;
-  // Working directory and credentials: after it only the last steps are to come.
+  // Working directory and credentials; only the last steps follow.
   void become(const Child& child) const;
 
  private:

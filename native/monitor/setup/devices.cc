@@ -1,8 +1,8 @@
 // Device nodes and links. Source: runtime-spec config-linux.md (Default Devices, Dev symbolic links).
 //
-// An image may bring /dev as a link to anywhere (CVE-2026-41579, CVE-2026-47766) or
-// links in the place of nodes (CVE-2019-18837): every directory is resolved inside
-// the root, and nodes are made by a call that does not follow its last component.
+// In an image /dev may be a link to anywhere (CVE-2026-41579, CVE-2026-47766), and links may replace nodes
+// (CVE-2019-18837): every directory is resolved inside the root, and nodes are created by a call that does not follow a
+// link in the last component.
 #include "monitor/setup/devices.h"
 
 #include <fcntl.h>
@@ -69,12 +69,12 @@ void make_node(const Child& child, int root, const DeviceSpec& device) {
   child.check(fchownat(directory.get(), name, device.uid, device.gid, AT_SYMLINK_NOFOLLOW), Step::make_device, path);
 }
 
-// What a pod mounts in a device's place (/dev/urandom at /dev/random) is what it wants to find there.
+// A pod may mount something in place of a device (/dev/urandom at /dev/random).
 bool is_mounted_over(const ContainerSpec& spec, const DeviceSpec& device) {
   return std::ranges::any_of(spec.mounts, [&](const MountSpec& mount) { return mount.destination == device.path; });
 }
 
-// A device that is asked for at its path takes its place.
+// A device that the spec has at the same path replaces a default one.
 bool is_replaced(const ContainerSpec& spec, const DeviceSpec& device) {
   return std::ranges::find(spec.devices, device.path, &DeviceSpec::path) != spec.devices.end();
 }

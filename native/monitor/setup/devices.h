@@ -1,4 +1,4 @@
-// The container's /dev: the nodes and links every container has, and those its spec adds.
+// The container's /dev: the nodes and links that every container has, and those added by its spec.
 #pragma once
 
 #include <string>
@@ -9,13 +9,13 @@
 
 namespace keelson {
 
-// The mount of a /dev that is the host's own (bind mounted): then nothing is made in it. Null of a container's own.
+// The bind mount of the host's /dev, in which nothing is created. Null if the container has its own /dev.
 const MountSpec* foreign_dev(const ContainerSpec& spec);
 
-// But for those in whose place something is mounted, here and below.
+// Creates the devices, except (here and below) those over which something is mounted.
 void make_devices(const Child& child, int root, const ContainerSpec& spec);
 
-// In a user namespace nobody may make a device node: they are made outside and bound to their places.
+// In a user namespace device nodes cannot be created: they are created outside and bind mounted.
 struct OutsideDevice {
   DeviceSpec spec;   // its owner in the host's ids
   std::string name;  // in the scratch directory
@@ -23,7 +23,7 @@ struct OutsideDevice {
 };
 std::vector<OutsideDevice> plan_outside_devices(const ContainerSpec& spec, const std::vector<IdMapping>& uids,
                                                 const std::vector<IdMapping>& gids);
-// As the host's root, in the directory `scratch` of a mounted file system that has devices.
+// To be called as the host's root; `scratch` is a directory of a file system that is not mounted nodev.
 void make_outside_devices(const Child& child, int scratch, std::vector<OutsideDevice>& devices);
 void bind_devices(const Child& child, int root, const std::vector<OutsideDevice>& devices);
 

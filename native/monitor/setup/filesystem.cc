@@ -25,7 +25,7 @@ constexpr int max_links = 40;  // as many as the kernel follows, path_resolution
 
 enum class Leaf { directory, file };
 
-// Opens `parent`'s entry `name`, making it when it is missing.
+// Opens `parent`'s entry `name`, creating it if it is missing.
 Fd make_entry(int parent, const char* name, Leaf leaf) {
   if (leaf == Leaf::directory) {
     if (mkdirat(parent, name, 0755) != 0 && errno != EEXIST) return Fd();
@@ -36,7 +36,7 @@ Fd make_entry(int parent, const char* name, Leaf leaf) {
   return open_in_root(parent, name, O_PATH, RESOLVE_NO_SYMLINKS);
 }
 
-// Puts the target of a link that leads nowhere in its place: `path` is head + link + tail.
+// Replaces a dangling link in `path` (head + link + tail) by its target.
 bool replace_link(char (&path)[PATH_MAX], size_t head, size_t link_end, int parent, const char* name) {
   char target[PATH_MAX];
   ssize_t length = readlinkat(parent, name, target, sizeof target - 1);
@@ -56,7 +56,7 @@ bool replace_link(char (&path)[PATH_MAX], size_t head, size_t link_end, int pare
 
 enum class Walk { arrived, again, failed };
 
-// Goes down `path` to the first component that is missing, makes that and what follows.
+// Walks down `path` to the first missing component; creates it and the following ones.
 Walk walk(int root, char (&path)[PATH_MAX], Leaf leaf, Fd& arrived) {
   Fd parent = open_in_root(root, "/", O_PATH | O_DIRECTORY);
   if (!parent) return Walk::failed;
@@ -156,7 +156,7 @@ int fs_label(int fs, const std::string& label) { return label.empty() ? 0 : fs_s
 
 int label_root(int mount, const std::string& label) {
   if (label.empty()) return 0;
-  // By the link in procfs: a descriptor that is only a path takes no attributes.
+  // Through the link in procfs: fsetxattr(2) does not work on an O_PATH descriptor.
   char path[32];
   snprintf(path, sizeof path, "/proc/self/fd/%d", mount);
   const int set = setxattr(path, "security.selinux", label.c_str(), label.size() + 1, 0);
@@ -174,7 +174,7 @@ int change_mount(int mount, const MountChange& change, bool recursive) {
   mount_attr attributes = {};
   attributes.attr_set = change.set;
   attributes.attr_clr = change.clear;
-  // The kinds of access time are one field, not bits: whoever sets it clears it first.
+  // The access time modes are one field, not bits, which must be cleared before it is set.
   if (change.set & MOUNT_ATTR__ATIME) attributes.attr_clr |= MOUNT_ATTR__ATIME;
   attributes.propagation = change.propagation;
   return mount_setattr(mount, "", AT_EMPTY_PATH | (recursive ? AT_RECURSIVE : 0u), &attributes, sizeof attributes);

@@ -1,5 +1,5 @@
-// The calls that set-up makes on file systems, all of them by descriptor: paths resolved inside a root, and detached
-// mounts. Called between clone and exec: no allocation. A failure is -1 or no Fd, and errno.
+// File system calls of the setup, all by descriptor: paths resolved inside a root, and detached mounts. Called between
+// clone and exec, so they do not allocate. A failure is -1 or no Fd, with errno.
 #pragma once
 
 #include <cstdint>
@@ -10,26 +10,24 @@
 
 namespace keelson {
 
-// Paths inside a container's root, which its image or a neighbour may have filled
-// with links: resolved by the kernel with openat2(RESOLVE_IN_ROOT), created one
-// component at a time, so that nothing outside is opened or made even while
-// somebody renames things under us.
+// Paths inside a container's root, where the image or another container may have placed links: resolved by the kernel
+// with openat2(RESOLVE_IN_ROOT) and created one component at a time, so that nothing outside is opened or created even
+// during concurrent renames.
 
-// Opens below the descriptor `root`, close-on-exec; magic links are refused. `resolve` adds RESOLVE_* to that.
+// Opens `path` below the descriptor `root`, close-on-exec; magic links are refused. `resolve` adds RESOLVE_* flags.
 Fd open_in_root(int root, const char* path, uint64_t flags, uint64_t resolve = 0);
 
-// Opens (O_PATH) the directory or file `path`, made with its missing parents (mode
-// 0755, files 0644, less the umask) when it is not there. A symbolic link
-// that leads nowhere has its target made, inside the root.
+// Opens (O_PATH) the directory or file `path`, creating it and its parents (mode 0755, files 0644, minus the umask) if
+// missing. The target of a dangling symbolic link is created inside the root.
 Fd make_directory_in_root(int root, const char* path);
 Fd make_file_in_root(int root, const char* path);
 
-// Same for the directory that is to hold the last component, which `name` is set to.
+// The same for the parent directory of the last component, which `name` is set to.
 Fd make_parent_in_root(int root, const char* path, const char** name);
 
 // The new mount calls (fsopen, open_tree, move_mount, mount_setattr).
 
-// A file system being configured.
+// Opens a new file system context.
 Fd fs_open(const char* type);
 int fs_set(int fs, const char* key, const char* value);  // value nullptr: a flag
 // Creates the superblock and a detached mount of it with MOUNT_ATTR_* attributes.
@@ -39,17 +37,17 @@ struct FsOption {
   const char* key;
   const char* value;
 };
-// All of that in one, for a file system whose options cannot be wrong: a detached mount. `label` is SELinux's of all
-// that is in it, empty for none.
+// All of the above in one call, for a file system with known good options: a detached mount. `label` is the SELinux
+// label of everything in it, empty for none.
 Fd new_mount(const char* type, std::initializer_list<FsOption> options, uint64_t attributes,
              const std::string& label = {});
-// The label of a file system being configured; none when empty.
+// Sets the label of a file system context, unless it is empty.
 int fs_label(int fs, const std::string& label);
-// The label of the root of a mount; none when empty, or where the file system takes none or is another's: an IPC
-// namespace's mqueue in a user namespace belongs to the host's root, whom nobody in there is.
+// Sets the label of the root of a mount, unless it is empty. Not an error if the file system does not support labels or
+// has another owner: the mqueue of an IPC namespace in a user namespace belongs to the host's root.
 int label_root(int mount, const std::string& label);
 
-// A detached copy of the mount at `path` (below `dir`, or `dir` itself for ""), with all below it when `recursive`.
+// A detached copy of the mount at `path` (below `dir`, or `dir` itself for ""), with all submounts if `recursive`.
 Fd clone_tree(int dir, const char* path, bool recursive);
 
 struct MountChange {
@@ -59,24 +57,25 @@ struct MountChange {
 };
 int change_mount(int mount, const MountChange& change, bool recursive);
 
-// Has a detached mount show its files' owners through the map of the user namespace behind `user_namespace`.
-// EINVAL: its file system cannot (overlay cannot; what it lies on can).
+// Makes a detached mount idmapped, with the map of the user namespace `user_namespace`. EINVAL: its file system does
+// not support it (overlayfs does not; its layers may).
 int map_owners(int mount, int user_namespace);
 
-// Puts a detached mount on the directory or file behind the descriptor `target`.
+// Attaches a detached mount to the directory or file of the descriptor `target`.
 int attach_mount(int mount, int target);
 
-// Takes down what is mounted on `path`; nothing there, or no such path, is as wanted.
+// Unmounts `path`. Not an error if nothing is mounted there or the path does not exist.
 int unmount(const char* path);
 
-// A detached mount of the host's /dev/null, through which nothing about that node can be changed. ENODEV: it is something else.
+// A detached read-only mount of the host's /dev/null, through which the node cannot be modified. ENODEV: it is not the
+// null device.
 Fd null_mount();
 
-// Whether both descriptors are on the same file.
+// Whether both descriptors refer to the same file.
 bool is_same_file(int one, int other);
-// Whether the descriptor is on a file system of that kind: PROC_SUPER_MAGIC …
+// Whether the descriptor is on a file system of that type: PROC_SUPER_MAGIC …
 bool is_on(int fd, long magic);
-// Whether it is the device that /dev/null is to be.
+// Whether it is the null device.
 bool is_null_device(int fd);
 // Whether the descriptor is the root of a procfs.
 bool is_proc_root(int fd);

@@ -19,7 +19,7 @@ namespace {
 
 constexpr size_t max_file = 1 << 20;
 
-// Takes the field up to the next colon off the line.
+// Removes the field up to the next colon from the line.
 std::string_view take_field(std::string_view& line) {
   const size_t colon = line.find(':');
   const std::string_view field = line.substr(0, colon);
@@ -43,7 +43,7 @@ bool tells_home(std::string_view line, uid_t wanted, std::string_view& home) {
   return true;
 }
 
-// Nothing that a container could have put there instead makes us wait or leads out of its root.
+// Neither blocks nor leaves the root, whatever a container may have put there instead.
 Fd open_passwd() {
   Fd file = open_resolved(AT_FDCWD, "/etc/passwd", O_RDONLY | O_NONBLOCK | O_NOCTTY, RESOLVE_NO_MAGICLINKS);
   struct stat status;

@@ -1,5 +1,5 @@
-// The home directory of a user, from the passwd file of the root that the calling child is in: what a pod mounts there counts.
-// Called between clone and exec: no allocation.
+// The home directory of a user, from /etc/passwd in the root of the calling child, including what a pod mounts there.
+// Called between clone and exec, so it does not allocate.
 #pragma once
 
 #include <sys/types.h>
@@ -8,9 +8,9 @@
 
 namespace keelson {
 
-constexpr size_t max_home = 1024;  // with the NUL at its end; longer lines of the file are passed over
+constexpr size_t max_home = 1024;  // including the NUL; longer lines of the file are skipped
 
-// "/" where the file does not tell. At most 1 MiB of it is read.
+// "/" if the file has no entry for the user. Reads at most 1 MiB of it.
 void find_home(uid_t uid, char (&home)[max_home]);
 
 }  // namespace keelson

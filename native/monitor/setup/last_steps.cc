@@ -22,11 +22,11 @@ namespace keelson {
 
 namespace {
 
-// For code of a process that has neither libc's thread-local storage nor its stack guard: without the checks
-// that look into memory which is not there.
+// For code that runs without libc's thread-local storage and stack guard: disables the checks that would access that
+// missing memory.
 #define KEELSON_BARE __attribute__((no_stack_protector, no_sanitize("address", "undefined")))
 
-// A system call without libc: the result, or minus errno.
+// A system call without libc: returns the result or -errno.
 KEELSON_BARE inline __attribute__((always_inline)) long raw_syscall(long number, long a = 0, long b = 0, long c = 0) {
 #if defined(__x86_64__)
   long result;
@@ -40,7 +40,7 @@ KEELSON_BARE inline __attribute__((always_inline)) long raw_syscall(long number,
   asm volatile("svc 0" : "+r"(x0) : "r"(x8), "r"(x1), "r"(x2) : "memory");
   return x0;
 #else
-#error "no system call instruction is known for this architecture"
+#error "raw_syscall is not implemented for this architecture"
 #endif
 }
 
@@ -48,13 +48,13 @@ constexpr size_t stack_size = 16 << 10;
 constexpr size_t alignment = 16;
 constexpr uintptr_t end_of_addresses = uintptr_t{1} << 52;  // above what any user space has
 
-// At the start of the mapping; then what it points to, and the stack.
+// At the start of the mapping, followed by what it points to and by the stack.
 struct Layout {
   Report* report;
   char** argv;
   char** envp;
   char** candidates;  // ends in a null pointer
-  char* home;  // the value, in one of `envp`; null: nobody sets it
+  char* home;  // the value of HOME in `envp`; null if it is not set here
   sock_fprog filter;  // length 0: none to load
   uint32_t filter_flags;
   bool session;
@@ -71,7 +71,7 @@ size_t size_of(const std::vector<std::string>& texts) {
   return aligned(size);
 }
 
-// Takes room from the mapping, one piece behind the other.
+// Allocates pieces of the mapping one after the other.
 class Room {
  public:
   explicit Room(char* at) : at_(at) {}
@@ -123,7 +123,7 @@ KEELSON_BARE int run_bare(void* memory) {
     const long result = raw_syscall(SYS_execve, reinterpret_cast<long>(*candidate),
                                     reinterpret_cast<long>(steps->argv), reinterpret_cast<long>(steps->envp));
     if (result == -ENOENT || result == -ENOTDIR) continue;
-    // As a shell does: go on looking, but remember that one was there.
+    // As a shell does: continue the search, but remember that a file exists.
     error = result;
     if (error != -EACCES) break;
   }
@@ -134,8 +134,8 @@ struct Range {
   uintptr_t begin, end;
 };
 
-// What the process to come needs of the program: code and constants, of libraries too (of an
-// instrumented build, where the return from clone(2) lies in one).
+// The parts of the program that the process needs: code and constants, including those of libraries (in an instrumented
+// build, clone(2) returns into one).
 class Kept {
  public:
   void add(uintptr_t begin, uintptr_t size) {
@@ -154,8 +154,8 @@ class Kept {
   size_t count_ = 0;
 };
 
-// Not the kernel's own object (vdso(7)): none of it is called here, and its mapping, which may be longer than its
-// segment (Linux 6.1), cannot be marked in part.
+// Skips the kernel's own object (vdso(7)): none of it is called here, and its mapping, which may be longer than its
+// segment (Linux 6.1), cannot be marked partially.
 int keep_constants(dl_phdr_info* object, size_t, void* kept) {
   if (object->dlpi_addr != 0 && object->dlpi_addr == getauxval(AT_SYSINFO_EHDR)) return 0;
   for (int at = 0; at < object->dlpi_phnum; ++at) {
@@ -166,8 +166,8 @@ int keep_constants(dl_phdr_info* object, size_t, void* kept) {
   return 0;
 }
 
-// The kernel writes to the area that libc has registered for restartable sequences, in the thread-local storage,
-// and a process whose area is gone dies of it (rseq(2)). The length must be as registered, which libc rounds up.
+// The kernel writes to the area that libc has registered for restartable sequences, in the thread-local storage, and a
+// process is killed if that area is not mapped (rseq(2)). The length must be the registered one, which libc rounds up.
 void leave_restartable_sequences(const Child& child) {
   if (__rseq_size == 0) return;
   char* area = static_cast<char*>(__builtin_thread_pointer()) + __rseq_offset;
@@ -228,7 +228,7 @@ void LastSteps::hide_memory(const Child& child) const {
   uintptr_t at = 0;
   auto hide_up_to = [&](uintptr_t end) {
     if (at >= end) return;
-    // ENOMEM: there are holes in the range, as is to be expected; what is mapped there has been marked.
+    // ENOMEM: the range has unmapped holes, which is expected; what is mapped has been marked.
     if (madvise(reinterpret_cast<void*>(at), end - at, MADV_DONTFORK) != 0 && errno != ENOMEM) child.die(Step::hide_memory);
   };
   for (const Range& range : kept.sorted()) {

@@ -1,8 +1,8 @@
-// What a process does last, in sight of the container when that has a PID namespace it did not make:
-// session, controlling terminal, where nothing else is possible the filter, execve.
+// The last steps of a process, which the container can observe if the PID namespace existed before: session,
+// controlling terminal, the filter if it cannot be loaded earlier, execve.
 //
-// All it needs lies in one mapping, its stack included, and it makes bare system calls: so a process
-// that others see gets no other memory of the monitor's than its code and constants.
+// Everything they need, including the stack, is in one mapping, and they use bare system calls, so that a process that
+// others can see gets no memory of the monitor except its code and constants.
 #pragma once
 
 #include <sched.h>
@@ -18,21 +18,21 @@
 
 namespace keelson {
 
-// The clone(2) flags of LastSteps::spawn, for whoever must know whether a filter lets it pass. The helper sleeps until
-// the process has executed or died; it shares no memory with it.
+// The clone(2) flags of LastSteps::spawn, also used to check whether a filter allows it. The helper sleeps until the
+// process has executed or died; they share no memory.
 constexpr uint64_t spawn_flags = CLONE_VFORK | CLONE_PARENT | CLONE_PARENT_SETTID;
 
 struct LastStepsPlan {
   const std::vector<std::string>& args;
   const std::vector<std::string>& env;
-  bool finds_home = false;  // the last of it is room_for_home(), which set_home() fills
-  std::vector<std::string> candidates;  // what execve is tried on, in order
-  const SeccompFilter* filter = nullptr;  // to be loaded behind no_new_privs
+  bool finds_home = false;  // the last entry of `env` is room_for_home(), which set_home() fills
+  std::vector<std::string> candidates;  // paths tried with execve, in order
+  const SeccompFilter* filter = nullptr;  // to be loaded after no_new_privs
   bool session = false;
   bool terminal = false;  // stream 0 becomes the session's controlling terminal
 };
 
-// An entry of the environment, without its value.
+// The environment entry HOME with space for its value.
 std::string room_for_home();
 
 class LastSteps {
@@ -44,12 +44,12 @@ class LastSteps {
 
   void set_home(const char (&home)[max_home]) const;
 
-  // The calling process takes them itself.
+  // Runs the last steps in the calling process.
   [[noreturn]] void take(const Child& child) const;
 
-  // Or it spawns the process that does: first it marks all memory but this and the program's code as not
-  // to be inherited, then (behind a seccomp filter perhaps) it clones the process as a child of its own parent,
-  // whose id the kernel writes to `pid`, and ends when that one has executed its command or died.
+  // Alternatively spawns a process that runs them: hide_memory() marks all memory except this and the program's code as
+  // not inherited; then spawn() (possibly under a seccomp filter) clones the process as a child of the caller's parent,
+  // with its id written to `pid` by the kernel, and exits once that process has executed its command or died.
   void hide_memory(const Child& child) const;
   [[noreturn]] void spawn(const Child& child, pid_t* pid) const;
 

@@ -1,10 +1,9 @@
 // Sources: runtime-spec config.md (Mounts), mount_namespaces(7).
 //
-// The mount of type "cgroup". On v2 it is cgroup2: cut at the container by its cgroup namespace, or
-// the host's whole tree in the host's namespace, as /proc/self/cgroup tells there. On v1 it is a tmpfs
-// with one bind mount per hierarchy of the container's own directory, read-only, which keeps
-// release_agent out of reach (CVE-2022-0492). A hybrid host's v2 tree is not among them: programs that
-// find one take the host for v2, and no other runtime shows it.
+// The mount of type "cgroup". On v2 it is cgroup2: rooted at the container's cgroup in its own cgroup namespace, or the
+// host's complete tree in the host's namespace, matching /proc/self/cgroup. On v1 it is a tmpfs with one read-only bind
+// mount per hierarchy, of the container's own directory, which makes release_agent unreachable (CVE-2022-0492). A
+// hybrid host's v2 tree is left out: programs that find one assume a v2 host, and no other runtime shows it.
 #include "monitor/setup/mounts.h"
 
 #include <fcntl.h>
@@ -26,9 +25,9 @@ namespace keelson {
 
 namespace {
 
-// Files of procfs that lxcfs-like programs cover to tell a container its own figures, and two that CRIU and programs
-// which do without FIPS have covered, as runc and crun allow;
-// everything else there decides what the kernel believes (CVE-2019-16884 and others like it).
+// Files of procfs that programs like lxcfs cover to show a container its own statistics, and two that are covered for
+// CRIU and to disable FIPS, as runc and crun allow. Mounts over anything else in procfs would let a container fake what
+// the runtime reads and writes there (CVE-2019-16884 and others like it).
 bool may_cover_in_proc(std::string_view destination) {
   static constexpr std::string_view files[] = {
       "/proc/cpuinfo", "/proc/diskstats", "/proc/loadavg", "/proc/meminfo",
@@ -43,16 +42,16 @@ bool is_directory(int fd) {
   return fstat(fd, &status) == 0 && S_ISDIR(status.st_mode);
 }
 
-// Puts a detached mount on a target inside the root, unless the target lies on procfs.
+// Attaches a detached mount to a target inside the root, unless the target is on procfs.
 void attach_inside(const Child& child, int mount, int target, const char* destination) {
   if (is_on(target, PROC_SUPER_MAGIC) && !may_cover_in_proc(destination)) {
-    // The one thing that may lie over a whole procfs is another.
+    // Only another procfs may be mounted over a procfs.
     if (!is_proc_root(mount) || !is_proc_root(target)) child.die(Step::refuse_mount_over_proc, destination, EPERM);
   }
   child.check(attach_mount(mount, target), Step::mount, destination);
 }
 
-// What mount_setattr(2) sets of a mount's options; none of them is fine.
+// Sets the options of a mount that mount_setattr(2) handles, if there are any.
 void set_options(const Child& child, int mount, const MountSpec& spec, const MountChange& change, bool recursive) {
   if ((change.set | change.clear | change.propagation) == 0) return;
   child.check(change_mount(mount, change, recursive), Step::set_mount_options, spec.destination.c_str());
@@ -62,7 +61,7 @@ void set_propagation(const Child& child, int mount, const MountSpec& spec) {
   set_options(child, mount, spec, {0, 0, spec.propagation & ~uint64_t{MS_REC}}, spec.propagation & MS_REC);
 }
 
-// The options of a bind mount: on its top, as mount(8) has them, then those for the whole tree.
+// Sets the options of a bind mount: on its top only, as mount(8) does, then those for the whole tree.
 void shape_bind(const Child& child, int tree, const MountSpec& spec) {
   if (spec.propagation == 0) set_options(child, tree, spec, {0, 0, MS_PRIVATE}, true);
   set_propagation(child, tree, spec);
@@ -70,7 +69,8 @@ void shape_bind(const Child& child, int tree, const MountSpec& spec) {
   if (spec.recursive_readonly) set_options(child, tree, spec, {MOUNT_ATTR_RDONLY, 0, 0}, true);
 }
 
-// A link of the image may lead to its root, and what is mounted over that is seen by nobody: the container lives below it.
+// A link in the image may point to its root. A mount over that would be invisible, because the container's root is the
+// directory below it.
 Fd take_target(const Child& child, int root, Fd made, const char* path) {
   Fd target = child.check(std::move(made), Step::make_mount_target, path);
   if (is_same_file(target.get(), root)) child.die(Step::refuse_mount_over_root, path, EBUSY);
@@ -80,7 +80,7 @@ Fd take_target(const Child& child, int root, Fd made, const char* path) {
 Fd make_target(const Child& child, int root, const MountSpec& spec) {
   const char* path = spec.destination.c_str();
   Fd target = take_target(child, root, make_directory_in_root(root, path), path);
-  // The kernel would say EINVAL.
+  // The kernel would return EINVAL.
   if (!is_directory(target.get())) child.die(Step::make_mount_target, path, ENOTDIR);
   return target;
 }
@@ -90,20 +90,21 @@ void make_bind(const Child& child, int root, const PlannedMount& mount) {
   const int tree = mount.tree.get();
   const Fd target = take_target(
       child, root, is_directory(tree) ? make_directory_in_root(root, path) : make_file_in_root(root, path), path);
-  // The kernel would say EINVAL, of either.
+  // The kernel would return EINVAL in both cases.
   if (is_directory(tree) != is_directory(target.get())) child.die(Step::mount, path, is_directory(tree) ? ENOTDIR : EISDIR);
   attach_inside(child, tree, target.get(), path);
 }
 
-// proc and sysfs go where the spec says and nowhere else: an image in which /proc is a
-// link would have them lie elsewhere and keep its own files in their place (CVE-2023-27561).
+// proc and sysfs must be mounted exactly where the spec says: if /proc in the image were followed as a link, procfs
+// would be mounted elsewhere and the image's own files would stay in its place (CVE-2023-27561).
 Fd make_strict_target(const Child& child, int root, const MountSpec& spec) {
   const char* path = spec.destination.c_str();
   make_target(child, root, spec);
   return child.check(open_in_root(root, path, O_PATH | O_DIRECTORY, RESOLVE_NO_SYMLINKS), Step::make_mount_target, path);
 }
 
-// Not the kernel's own trees, which the policy labels; and an IPC namespace's mqueue is there before it is mounted.
+// Not proc and sysfs, which are labelled by the policy, nor the mqueue of an IPC namespace, whose superblock exists
+// before it is mounted.
 bool takes_label(const MountSpec& spec) { return spec.type != "proc" && spec.type != "sysfs" && spec.type != "mqueue"; }
 
 Fd new_filesystem(const Child& child, const PlannedMount& mount) {
@@ -126,22 +127,23 @@ void make_filesystem(const Child& child, int root, PlannedMount& mount) {
   const Fd made = mount.tree ? std::move(mount.tree) : new_filesystem(child, mount);
   if (spec.type == "mqueue") child.check(label_root(made.get(), mount.label), Step::set_mount_options, path);
   set_propagation(child, made.get(), spec);
-  // A second procfs over the first is the one legal mount on procfs.
+  // A second procfs over the first one is the only mount allowed on procfs.
   if (spec.type == "proc") child.check(attach_mount(made.get(), target.get()), Step::mount, path);
   else attach_inside(child, made.get(), target.get(), path);
 }
 
-// The daemon has resolved every link of a source when it took the request. One that is there now was put there since,
-// by somebody who writes to a volume; so what was checked is what is opened, once, and what is mounted.
+// The daemon resolved every link of a source when it accepted the request. A link found now was placed there since, by
+// someone who can write to a volume, and is refused. The source is opened only once, so that the checked path is the
+// one that is mounted.
 Fd open_source(const Child& child, const char* path) {
-  // As a directory at first: that is what has the kernel mount an automount point.
+  // As a directory first, because that makes the kernel mount an automount point.
   Fd source = open_resolved(AT_FDCWD, path, O_PATH | O_DIRECTORY, RESOLVE_NO_SYMLINKS);
   if (!source && errno == ENOTDIR) source = open_resolved(AT_FDCWD, path, O_PATH, RESOLVE_NO_SYMLINKS);
   if (!source) child.die(errno == ELOOP ? Step::open_linked_source : Step::open_mount_source, path);
   return source;
 }
 
-// Whatever was asked for at /proc, and in whatever order: labels, masks and programs rely on what is there.
+// Checks the result of all mounts at /proc, in whatever order: labels, masks and programs rely on a real procfs there.
 void check_proc(const Child& child, int root, const std::vector<PlannedMount>& mounts) {
   if (std::ranges::none_of(mounts, [](const PlannedMount& mount) { return mount.spec.destination == "/proc"; })) return;
   constexpr uint64_t flags = O_PATH | O_DIRECTORY;
@@ -162,7 +164,7 @@ PlannedMount plan_mount(const MountSpec& spec, const std::string& label) {
   return plan;
 }
 
-// Mostly the pod's own user namespace; another map needs one of its own, which lives as long as the mount.
+// Usually the pod's own user namespace; a different map needs a new one, which exists as long as the mount.
 Result<Fd> owners_of(const MountSpec& mount, const Sandbox& sandbox) {
   if (!(mount.flags & MS_BIND)) {
     return fail(Kind::invalid, "mount " + mount.destination, "only bind mounts can map the owners of files");
@@ -206,7 +208,7 @@ void make_v1(const Child& child, int target, const PlannedMount& mount) {
   attach_inside(child, tmpfs.get(), target, path);
   for (const CgroupEntry& entry : mount.entries) {
     const char* name = entry.name.c_str();
-    // Nobody else has been in this file system: what is made is what is found.
+    // Nobody else has access to this new file system yet, so the name cannot be replaced.
     child.check(mkdirat(tmpfs.get(), name, 0755), Step::make_mount_target, path);
     shape_entry(child, entry.tree.get(), mount.spec);
     child.check(move_mount(entry.tree.get(), "", tmpfs.get(), name, MOVE_MOUNT_F_EMPTY_PATH), Step::mount,

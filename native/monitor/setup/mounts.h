@@ -1,4 +1,4 @@
-// The mounts of config.json: planned by the monitor, made by the child inside the container's root.
+// The mounts of config.json: planned by the monitor, created by the child inside the container's root.
 #pragma once
 
 #include <string>
@@ -15,7 +15,7 @@
 
 namespace keelson {
 
-// One entry of a v1 /sys/fs/cgroup: the container's own directory of a hierarchy under the hierarchy's name.
+// One entry of a v1 /sys/fs/cgroup: the container's own directory in a hierarchy, under the hierarchy's name.
 struct CgroupEntry {
   std::string name;                  // "memory", "cpu,cpuacct"
   std::string directory;             // on the host
@@ -26,14 +26,14 @@ struct CgroupEntry {
 struct PlannedMount {
   enum class Kind : uint8_t { bind, filesystem, cgroup };
   const MountSpec& spec;
-  const std::string& label;  // SELinux's, of what is made for it; empty: none
+  const std::string& label;  // SELinux label of what is created for it; empty: none
   Kind kind = Kind::filesystem;
   std::vector<std::pair<std::string, std::string>> options = {};  // key, value; "" for a flag
-  bool cgroup_v2 = false;               // cgroup2 itself in a namespace of its own, else `entries[0]`, the host's
+  bool cgroup_v2 = false;               // a new cgroup2 mount, or `entries[0]`, the host's; else v1
   std::vector<CgroupEntry> entries = {};
-  ImagePlan* image = nullptr;           // whose view a bind mount shows
-  Fd owners = {};                       // user namespace through which a bind mount shows its owners
-  Fd tree = {};                         // opened in the child: of a bind mount, or a procfs that is shared
+  ImagePlan* image = nullptr;           // the image that a bind mount shows
+  Fd owners = {};                       // user namespace that maps the owners of a bind mount
+  Fd tree = {};                         // opened in the child: of a bind mount, or a shared procfs
 };
 
 // `spec` and `images` outlive the plans.
@@ -41,17 +41,17 @@ Result<std::vector<PlannedMount>> plan_mounts(const ContainerSpec& spec, std::ve
                                               const Sandbox& sandbox, const CgroupHost& host,
                                               std::string_view cgroup_path);
 
-// Copies every source out of the host's tree, with its options; images' views come later. To be done while the mounts are
-// still members of the host's peer groups, or "rshared" could not share.
+// Copies every source out of the host's tree, with its options, except image volumes. Must be called while the mounts
+// are still members of the host's peer groups, or "rshared" would have no effect.
 void open_sources(const Child& child, std::vector<PlannedMount>& mounts);
 
-// The views of images, once they are made, with the options of their mounts.
+// Takes the created image volumes, with the options of their mounts.
 void take_image_views(const Child& child, std::vector<PlannedMount>& mounts);
 
-// Makes the process's copy of the host's tree private, so that nothing done to it is seen outside.
+// Makes the process's copy of the host's tree private, so that changes to it do not propagate.
 void detach_from_host(const Child& child);
 
-// All in order, on targets resolved below `root`.
+// Creates all mounts in order, on targets resolved below `root`.
 void make_mounts(const Child& child, int root, std::vector<PlannedMount>& mounts);
 
 }  // namespace keelson

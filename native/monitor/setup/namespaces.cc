@@ -43,7 +43,7 @@ Status write_map(pid_t pid, const char* file, const std::vector<IdMapping>& mapp
              std::to_string(mapping.size) + "\n";
   }
   const Fd map = TRY(open_file(path, O_WRONLY));
-  // The kernel takes a map in one write, and once.
+  // The kernel accepts a map only once and in a single write.
   if (write(map.get(), lines.data(), lines.size()) != static_cast<ssize_t>(lines.size())) {
     return fail_errno("write the " + std::string(file) + " of the user namespace");
   }
@@ -59,7 +59,7 @@ Result<std::vector<JoinedNamespace>> open_namespaces(const std::vector<Namespace
     Fd fd(open(space.path.c_str(), O_RDONLY | O_CLOEXEC));
     if (!fd) return fail_errno("open the namespace " + space.path);
     if (ioctl(fd.get(), NS_GET_NSTYPE) != space.flag) {
-      return fail(Kind::invalid, "open the namespace " + space.path, "it is not of the type it is named for");
+      return fail(Kind::invalid, "open the namespace " + space.path, "it is not a namespace of the given type");
     }
     joined.push_back({space.flag, space.path, std::move(fd)});
   }
@@ -86,16 +86,16 @@ Result<NamespaceHolder> NamespaceHolder::create(uint64_t flags, const std::vecto
   args.flags = flags | CLONE_NEWUSER;
   args.exit_signal = SIGCHLD;
   const long pid = syscall(SYS_clone3, &args, sizeof args);
-  if (pid < 0) return fail_errno("make the user namespace");
+  if (pid < 0) return fail_errno("create the user namespace");
   if (pid == 0) {
-    // Should the monitor die meanwhile, nobody else would end this.
+    // If the monitor dies meanwhile, nobody else would kill this process.
     if (prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) != 0) _exit(1);
     for (;;) pause();
   }
   NamespaceHolder holder;
   holder.pid_ = static_cast<pid_t>(pid);
   holder.pidfd_ = open_pidfd(holder.pid_);
-  if (!holder.pidfd_) return fail_errno("open a pidfd of the namespaces' holder");
+  if (!holder.pidfd_) return fail_errno("open a pidfd of the namespace holder");
   TRY(write_map(holder.pid_, "uid_map", uids));
   TRY(write_map(holder.pid_, "gid_map", gids));
   return holder;
@@ -105,7 +105,7 @@ NamespaceHolder::NamespaceHolder(NamespaceHolder&& other) noexcept
     : pid_(std::exchange(other.pid_, 0)), pidfd_(std::move(other.pidfd_)) {}
 
 NamespaceHolder::~NamespaceHolder() {
-  if (pid_ > 0) kill(pid_, SIGKILL);  // the reaper takes it, as any child
+  if (pid_ > 0) kill(pid_, SIGKILL);  // reaped by the reaper, like any child
 }
 
 std::string NamespaceHolder::path(const char* name) const {
@@ -132,7 +132,7 @@ void become_namespace_root(const Child& child) {
 
 namespace {
 
-// Of the mount alone: what could lie upon it has not come along.
+// Checks the mount itself: it was cloned without what may be mounted over it.
 bool is_procfs_of(int mount, int pid_space) {
   struct stat space, wanted;
   return is_proc_root(mount) && fstatat(mount, "1/ns/pid", &space, 0) == 0 && fstat(pid_space, &wanted) == 0 &&
@@ -150,10 +150,10 @@ Result<PidTarget> PidTarget::resolve(std::string id, pid_t pid, const std::strin
   target.space_ = Fd(open(("/proc/" + std::to_string(pid) + "/ns/pid").c_str(), O_RDONLY | O_CLOEXEC));
   if (!target.space_) return fail_errno(step);
   const std::string link = bundle + "/pid-namespace";
-  // By our descriptor: it stays that namespace whatever becomes of the process.
+  // Through the monitor's descriptor, which keeps referring to that namespace even after the process exits.
   const std::string space = "/proc/" + std::to_string(getpid()) + "/fd/" + std::to_string(target.space_.get());
   if (unlink(link.c_str()) != 0 && errno != ENOENT) return fail_errno("remove " + link);
-  if (symlink(space.c_str(), link.c_str()) != 0) return fail_errno("make " + link);
+  if (symlink(space.c_str(), link.c_str()) != 0) return fail_errno("create " + link);
   target.link_ = link;
   return target;
 }
@@ -194,7 +194,7 @@ Result<SharedPidNamespace> SharedPidNamespace::plan(const Sandbox& sandbox, cons
     shared.owner_ = "the pod";
     shared.mounts_ = Fd(fcntl(sandbox.procfs_space.get(), F_DUPFD_CLOEXEC, 3));
   } else {
-    return fail(Kind::invalid, "join the namespace", "a PID namespace must be the pod's or that of one of its containers");
+    return fail(Kind::invalid, "join the namespace", "a PID namespace must be that of the pod or of its containers");
   }
   if (!shared.mounts_) return fail_errno("find the procfs of " + shared.owner_);
   return shared;
@@ -211,7 +211,7 @@ Fd SharedPidNamespace::find_procfs(const Child& child, const MountSpec& spec) co
   const char* owner = owner_.c_str();
   const Fd home = child.check(Fd(open("/proc/self/ns/mnt", O_RDONLY | O_CLOEXEC)), Step::find_procfs, owner);
   child.check(setns(mounts_.get(), CLONE_NEWNS), Step::find_procfs, owner);
-  // In a container nothing on the way may be a link, and what it has mounted upon its procfs does not come along.
+  // In a container the path must not contain a link; mounts on top of its procfs are not cloned.
   const Fd found = child.check(is_targets_ ? open_in_root(AT_FDCWD, "proc", O_PATH | O_DIRECTORY, RESOLVE_NO_SYMLINKS)
                                            : Fd(open("/", O_PATH | O_DIRECTORY | O_CLOEXEC)),
                                Step::find_procfs, owner);
@@ -226,15 +226,15 @@ Fd SharedPidNamespace::find_procfs(const Child& child, const MountSpec& spec) co
 
 namespace {
 
-// Puts a detached mount upon the root and lets go of all that was there.
+// Makes a detached mount the root, and detaches everything that was there.
 void live_in(const Child& child, const Fd& root) {
   const Fd target = child.check(Fd(open("/", O_PATH | O_DIRECTORY | O_CLOEXEC)), Step::mount_root);
   child.check(attach_mount(root.get(), target.get()), Step::mount_root);
   pivot_to(child, root.get());
 }
 
-// The containers of the pod see this process and share its user: what they could reach
-// through /proc/1 (root, descriptors, memory) must be nothing.
+// The containers of the pod see this process and share its user: nothing must be reachable through /proc/1 (root,
+// descriptors, memory).
 void isolate(const Child& child) {
   constexpr uint64_t attributes = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC;
   live_in(child, child.check(new_mount("tmpfs", {{"size", "4k"}}, attributes), Step::mount_root));
@@ -242,7 +242,8 @@ void isolate(const Child& child) {
   child.check(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), Step::set_no_new_privileges);
 }
 
-// In the mount namespace it was cloned into: leaves there a procfs and nothing else, and gives it to the monitor.
+// Leaves only a procfs in the mount namespace that this process was cloned into, and sends the namespace to the
+// monitor.
 void leave_procfs(const Child& child) {
   detach_from_host(child);
   live_in(child, child.check(new_mount("proc", {}, 0), Step::mount, "proc"));
@@ -250,8 +251,9 @@ void leave_procfs(const Child& child) {
   child.send(space.get());
 }
 
-// A container with CAP_SYS_PTRACE can run code of its own in this process, which has neither the container's cgroup nor its
-// filter. It does nothing itself (the kernel reaps in the orphan's own time), so limits can be as low as they go.
+// A container with CAP_SYS_PTRACE can run its own code in this process, which has neither the container's cgroup nor
+// its filter. The process itself does nothing (the kernel reaps, on the CPU time of the orphans), so the limits can be
+// as low as possible.
 void limit_resources(const Child& child) {
   constexpr rlimit none = {0, 0};
   constexpr rlimit seconds = {2, 2};
@@ -259,7 +261,7 @@ void limit_resources(const Child& child) {
   child.check(setrlimit(RLIMIT_CPU, &seconds), Step::set_limit, "processor time");
 }
 
-// Of system calls nothing is left but these two, which give nothing.
+// Allows only these two system calls, which are harmless.
 void allow_only_waiting(const Child& child) {
   sock_filter program[] = {
       BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, arch)),
@@ -285,21 +287,21 @@ class SandboxInit final : public Procedure {
 
   void set_up(const Child& child) override {
     child.check(setsid(), Step::start_session);
-    prctl(PR_SET_NAME, "keelson-init", 0, 0, 0);  // for ps; at worst it keeps the monitor's
+    prctl(PR_SET_NAME, "keelson-init", 0, 0, 0);  // for ps; on failure it keeps the monitor's name
     const Fd label = label_.empty() ? Fd() : Fd(open("/proc/self/attr/current", O_WRONLY | O_CLOEXEC));
     leave_procfs(child);
     child.check(unshare(CLONE_NEWNS), Step::make_namespaces);
     isolate(child);
-    // It executes nothing that could give it the label, and not every policy lets it take one: then it keeps the monitor's.
+    // Set without an execve, which not every policy allows; on failure it keeps the monitor's label.
     if (label) static_cast<void>(!write(label.get(), label_.data(), label_.size()));
     child.check(prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0), Step::reset_signals);
-    // With SIGCHLD ignored the kernel reaps every orphan by itself.
+    // With SIGCHLD ignored, the kernel reaps all orphans.
     signal(SIGCHLD, SIG_IGN);
     limit_resources(child);
-    // The last step whose failure can be told.
+    // The last step whose failure can be reported.
     allow_only_waiting(child);
     child.settle();
-    // The end of the report socket is here what execve is elsewhere. Without it the filter ends the process.
+    // Closing the report socket signals success, as execve does elsewhere. If it fails, the filter kills the process.
     if (close_range(0, ~0U, 0) != 0) _exit(1);
     for (;;) syscall(SYS_ppoll, nullptr, 0, nullptr, nullptr, 0);
   }
@@ -317,7 +319,7 @@ Result<PodInit> start_pod_init(Loop& loop, Reaper& reaper, int user_namespace, c
   SandboxInit init(user_namespace, label);
   SpawnOptions options;
   options.new_namespaces = CLONE_NEWPID | CLONE_NEWNS;
-  // Namespaces belong to the user namespace that their maker is in.
+  // Namespaces are owned by the user namespace of the process that creates them.
   if (user_namespace >= 0) options.way = SpawnWay::helper_then_new_namespaces;
   Started started = TRY(about(spawn_and_wait(loop, reaper, init, std::move(options)), "the pod's init"));
   return PodInit{started.pid, std::move(started.sent)};

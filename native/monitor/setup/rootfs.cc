@@ -21,7 +21,7 @@ namespace keelson {
 
 namespace {
 
-// Overlay splits its options at commas, unless a backslash stands before.
+// overlayfs splits its options at commas that are not escaped by a backslash.
 std::string escaped(const std::string& path) {
   std::string out;
   for (char c : path) {
@@ -31,21 +31,22 @@ std::string escaped(const std::string& path) {
   return out;
 }
 
-// One directory and nothing to write to is no overlay: it is shown as it is, read-only.
+// A single layer without an upper directory needs no overlay: it is bind mounted read-only.
 bool is_plain(const OverlayPlan& plan) { return plan.upper.empty() && plan.lower.size() == 1; }
 
 Fd plain_mount(const Child& child, const OverlayPlan& plan, int user_namespace = -1) {
   const char* layer = plan.lower[0].c_str();
   Fd mount = child.check(clone_tree(AT_FDCWD, layer, false), Step::mount_root, layer);
   if (user_namespace >= 0) child.check(map_owners(mount.get(), user_namespace), Step::map_owners, layer);
-  // An overlay has flags of its own, wherever the layers lie; this one has those of the store's mount, which hosts are hardened by.
+  // An overlay has its own flags, independent of its layers'. This mount inherits those of the store's mount, which a
+  // hardened host may have set.
   constexpr MountChange change{MOUNT_ATTR_RDONLY, MOUNT_ATTR_NOEXEC, MS_PRIVATE};
   child.check(change_mount(mount.get(), change, false), Step::mount_root);
   return mount;
 }
 
-// Each layer as a parameter of its own (Linux 6.7): no limit of one page for all names together.
-// No Fd where the kernel does not know the parameter: EINVAL on the first layer, or only at the end.
+// Each layer as a separate parameter (Linux 6.7), to avoid the limit of one page for all names together. No Fd if the
+// kernel does not know the parameter: EINVAL on the first layer, or only at the end.
 Fd overlay_mount(const Child& child, const OverlayPlan& plan, const std::vector<std::string>& lower) {
   const Fd fs = child.check(fs_open("overlay"), Step::mount_root, "overlay");
   if (overlay_checks_options_late(fs.get())) return Fd();
@@ -60,12 +61,12 @@ Fd overlay_mount(const Child& child, const OverlayPlan& plan, const std::vector<
   if (!plan.upper.empty()) {
     set("upperdir", plan.upper.c_str(), plan.upper.c_str());
     set("workdir", plan.work.c_str(), plan.work.c_str());
-    // Without it the container's exit would wait until the whole file system below, with all that
-    // other containers and unpacked images have written, is on disk. A writable layer does not
-    // outlive a crash of the host: after it every container is made again.
+    // Without it the container's exit would wait until everything on the underlying file system, including data of
+    // other containers and unpacked images, has been synced to disk. A writable layer need not survive a crash of the
+    // host, after which every container is recreated.
     set("volatile", nullptr, "volatile");
   }
-  // What a layer's own attributes say of other places is not followed, whatever the host's defaults for overlay are.
+  // Redirect and metacopy attributes in a layer are not followed, whatever the host's overlayfs defaults are.
   set("redirect_dir", "nofollow", "redirect_dir");
   set("metacopy", "off", "redirect_dir");
   child.check(fs_label(fs.get(), plan.label), Step::mount_root, plan.label.c_str());
@@ -83,12 +84,12 @@ OverlayPlan plan_overlay(std::vector<std::string> lower, std::string mountpoint,
     plan.mapped_lower.push_back(scratch + "/" + plan.mapped_names.back());
   }
   plan.page_options = "redirect_dir=nofollow,metacopy=off";
-  // In quotes: a label has commas.
+  // Quoted, because a label contains commas.
   if (!label.empty()) plan.page_options += ",context=\"" + label + "\"";
   return plan;
 }
 
-// The sub path is looked up by the kernel with the image as its root: no link in there leads out (CVE-2024-1753).
+// The kernel looks up the sub path with the image as its root, so no link in the image leads out (CVE-2024-1753).
 Fd make_image_view(const Child& child, const ImagePlan& image, int scratch, int user_namespace) {
   const OverlayPlan& view = image.view;
   Fd whole = user_namespace >= 0 ? make_mapped_overlay(child, view, scratch, user_namespace)
@@ -97,7 +98,7 @@ Fd make_image_view(const Child& child, const ImagePlan& image, int scratch, int 
   const bool too_old = !whole;
   if (too_old) whole = mount_rootfs_with_page(child, view);
   if (image.sub_path.empty() && !too_old) return whole;
-  // A tree that hangs nowhere cannot be copied, not even in part.
+  // A detached tree cannot be cloned, not even partially.
   if (!too_old) attach_at(child, whole.get(), view.mountpoint);
   const char* path = image.sub_path.empty() ? "/" : image.sub_path.c_str();
   const Fd part = child.check(open_in_root(whole.get(), path, O_PATH), Step::find_in_image, image.sub_path.c_str());
@@ -117,7 +118,7 @@ RootfsPlan plan_rootfs(const RootfsSpec& spec, std::string_view bundle, const st
   for (const ImageView& image : spec.images) {
     const std::string prefix = "image-" + std::to_string(plan.images.size()) + "-layer-";
     std::vector<std::string> lower = image.lower;
-    // A label takes an overlay, and that has two layers at least: the mount point is an empty directory.
+    // A label needs an overlay, and that needs at least two layers: add the mount point, an empty directory.
     if (!label.empty() && lower.size() == 1) lower.push_back(image.mountpoint);
     plan.images.push_back({plan_overlay(std::move(lower), image.mountpoint, label, scratch, prefix), image.sub_path, {}});
   }
@@ -172,7 +173,7 @@ void make_directories(const Child& child, int root, const std::vector<std::strin
 void keep_writable(const Child& child, int root, const std::vector<std::string>& paths) {
   for (const std::string& path : paths) {
     const Fd directory = open_in_root(root, path.c_str(), O_PATH | O_DIRECTORY);
-    // By a link to the root the whole of it would be.
+    // A link to the root would make all of it writable.
     if (!directory || is_same_file(directory.get(), root)) continue;
     const Fd tree = child.check(clone_tree(directory.get(), "", false), Step::make_volume_writable, path.c_str());
     child.check(attach_mount(tree.get(), directory.get()), Step::make_volume_writable, path.c_str());
@@ -214,8 +215,8 @@ void attach_mapped_rootfs(const Child& child, int root) {
 
 void pivot_to(const Child& child, int root) {
   child.check(fchdir(root), Step::pivot_root);
-  // The old root comes to lie over the new one at the same place, so no directory for it
-  // is needed inside the image; then it is the one that "." reaches, and is let go.
+  // The old root is stacked over the new one at the same place, so it needs no directory inside the image; "." then
+  // refers to the old root, which is detached.
   child.check(syscall(SYS_pivot_root, ".", "."), Step::pivot_root);
   child.check(umount2(".", MNT_DETACH), Step::leave_host_root);
   child.check(chdir("/"), Step::leave_host_root);
@@ -223,10 +224,9 @@ void pivot_to(const Child& child, int root) {
 
 namespace {
 
-// A masked file is covered with the host's /dev/null, never the container's, which its image
-// or a neighbour could have replaced (CVE-2025-31133). Every path is opened once and
-// the mount put on that descriptor; below /proc it must really be procfs (CVE-2025-52881).
-// No Fd when there is no such path.
+// A masked file is covered with the host's /dev/null, never the container's, which its image or another container could
+// have replaced (CVE-2025-31133). Every path is opened once, and the mount is attached to that descriptor; below /proc
+// it must really be on procfs (CVE-2025-52881). No Fd if the path does not exist.
 Fd open_checked(const Child& child, int root, const char* path, Step step) {
   Fd target = open_in_root(root, path, O_PATH);
   if (!target && errno != ENOENT && errno != ENOTDIR) child.die(step, path);
@@ -242,8 +242,8 @@ Fd empty_directory(const Child& child, const std::string& label) {
   return child.check(new_mount("tmpfs", {{"size", "4k"}, {"mode", "755"}}, attributes, label), Step::mask_path);
 }
 
-// What covers all masked paths of one kind: made at the first, copied for the next
-// from the place where the first one hangs (a detached mount cannot be copied).
+// The mount that covers all masked paths of one kind: created for the first path, cloned from there for the next ones
+// (a detached mount cannot be cloned).
 class Cover {
  public:
   using Make = Fd (*)(const Child&, const std::string& label);

@@ -1,5 +1,5 @@
-// The container's root: an overlay of the image's layers, mounted in the mount namespace of the calling child; what of
-// it is hidden or read-only; and the change into it.
+// The container's root: an overlay of the image's layers, mounted in the mount namespace of the calling child; its
+// masked and read-only paths; and pivoting into it.
 #pragma once
 
 #include <string>
@@ -10,14 +10,14 @@
 
 namespace keelson {
 
-// An overlay, or the one layer of what needs none.
+// An overlay, or a single layer that needs none.
 struct OverlayPlan {
   std::vector<std::string> lower;  // top first
   std::string upper, work;         // empty: read-only
   std::string mountpoint;          // on the host
-  std::string label;               // SELinux's, of all that is in it; empty: the layers' own
-  std::string page_options;        // for mount(2), where the kernel lacks "lowerdir+": all but the layers
-  // Where the layers are mounted with their owners mapped: names in the scratch directory, and paths.
+  std::string label;               // SELinux label of everything in it; empty: the layers' own
+  std::string page_options;        // for mount(2) if the kernel lacks "lowerdir+": all options except the layers
+  // Where the idmapped layers are mounted: names in the scratch directory, and their paths.
   std::vector<std::string> mapped_names, mapped_lower;
 };
 
@@ -33,47 +33,47 @@ struct RootfsPlan {
   std::vector<std::string> directories;
 };
 
-// `label` is of all that is mounted.
+// `label` applies to everything that is mounted.
 RootfsPlan plan_rootfs(const RootfsSpec& spec, std::string_view bundle, const std::string& label);
 
-// Makes it, attached nowhere; no Fd where the kernel lacks "lowerdir+" (Linux 6.7).
+// Creates it detached; no Fd if the kernel lacks "lowerdir+" (Linux 6.7).
 Fd detached_rootfs(const Child& child, const OverlayPlan& plan);
 // Mounts it and returns a descriptor of its root.
 Fd mount_rootfs(const Child& child, const OverlayPlan& plan);
 // The same for kernels that lack "lowerdir+".
 Fd mount_rootfs_with_page(const Child& child, const OverlayPlan& plan);
 
-// Puts a detached mount on the directory `mountpoint`, which must be no link.
+// Attaches a detached mount to the directory `mountpoint`, which must not be a link.
 void attach_at(const Child& child, int mount, const std::string& mountpoint);
 
-// The declared volumes of an image: made where nothing is. What is there, of whatever kind, stays.
+// Creates the declared volumes of an image unless something, of any type, exists there.
 void make_directories(const Child& child, int root, const std::vector<std::string>& paths);
 
-// Has those of them that are directories stay writable when the root's own mount becomes read-only: each becomes a
-// mount of itself, so that what is written there is still the writable layer's.
+// Keeps those of them that are directories writable when the root's own mount becomes read-only: each is bind mounted
+// onto itself, so that writes still go to the writable layer.
 void keep_writable(const Child& child, int root, const std::vector<std::string>& paths);
 
-// Makes the trees of all images, once cut off from the host. With a user namespace the scratch directory is needed.
+// Creates the trees of all images, after detach_from_host(). A user namespace needs the scratch directory.
 void make_image_views(const Child& child, std::vector<ImagePlan>& images, int scratch, int user_namespace);
 
-// For a container in a user namespace, whose root may neither mount an overlay of ours nor own its layers:
-// the host's root does it, in a mount namespace to be left. First a scratch directory, a tmpfs on the
-// mountpoint that becomes the working directory (which a copy of the mount namespace takes along) ...
+// For a container in a user namespace, whose root can neither mount this overlay nor own its layers: the host's root
+// does it, in a temporary mount namespace. First a scratch directory, a tmpfs on the mountpoint that becomes the
+// working directory (and stays it in a copy of the mount namespace) ...
 Fd mount_scratch(const Child& child, const OverlayPlan& plan);
-// ... then the overlay of mapped layers, attached nowhere ...
+// ... then the overlay of idmapped layers, detached ...
 Fd make_mapped_overlay(const Child& child, const OverlayPlan& plan, int scratch, int user_namespace);
-// ... and inside, in the copy, it is put over the scratch directory.
+// ... and in the copy it is mounted over the scratch directory.
 void attach_mapped_rootfs(const Child& child, int root);
 
-// After a start that failed: takes away overlay's mark that these directories were mounted
-// "volatile", so that the start can be tried again on them.
+// After a failed start: removes overlayfs's mark that these directories were mounted "volatile", so that the start can
+// be retried on them.
 void forget_failed_mount(const RootfsSpec& spec);
 
-// Makes the mounted root the process's "/" and lets go of the host's tree.
+// Makes the mounted root the process's "/" and detaches the host's tree.
 void pivot_to(const Child& child, int root);
 
-// Hide parts of /proc and /sys, and make others read-only. A path that does not exist is no harm and is passed over.
-// `label` is of the empty directories that hide.
+// Hide parts of /proc and /sys, and make others read-only. A path that does not exist is skipped.
+// `label` applies to the empty directories mounted over hidden ones.
 void mask_paths(const Child& child, int root, const std::vector<std::string>& paths, const std::string& label);
 void make_paths_readonly(const Child& child, int root, const std::vector<std::string>& paths);
 

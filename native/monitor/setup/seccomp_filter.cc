@@ -1,4 +1,4 @@
-// Reading and running seccomp filters. Sources: seccomp(2), Documentation/networking/filter.rst.
+// Reading and interpreting seccomp filters. Sources: seccomp(2), Documentation/networking/filter.rst.
 #include "monitor/setup/seccomp_filter.h"
 
 #include <linux/seccomp.h>
@@ -16,12 +16,12 @@ namespace keelson {
 
 namespace {
 
-// The machine of a classic BPF program over a seccomp_data.
+// An interpreter of classic BPF programs on a seccomp_data.
 class Machine {
  public:
   Machine(const SeccompProgram& filter, const seccomp_data& data) : filter_(filter), data_(data) {}
 
-  // What the program returns; nothing when it leaves its bounds. It jumps only forward, so it ends.
+  // The return value of the program; nullopt if it goes out of bounds. It only jumps forward, so it terminates.
   std::optional<uint32_t> run() {
     for (size_t at = 0; at < filter_.size(); ++at) {
       const sock_filter& step = filter_[at];
@@ -118,7 +118,7 @@ bool allows(const SeccompProgram& program, int number, const std::array<uint64_t
 Result<SeccompFilter> SeccompFilter::read(const std::string& path, uint32_t flags) {
   const std::string code = TRY(read_file(path, BPF_MAXINSNS * sizeof(sock_filter)));
   if (code.empty() || code.size() % sizeof(sock_filter) != 0) {
-    return fail(Kind::invalid, "read the seccomp filter " + path, "it is no compiled filter");
+    return fail(Kind::invalid, "read the seccomp filter " + path, "it is not a compiled filter");
   }
   SeccompFilter filter;
   filter.flags_ = flags;

@@ -1,4 +1,4 @@
-// Compiled seccomp filters: reading one, and asking it about system calls before it is loaded.
+// Compiled seccomp filters: reading one, and checking what it allows before it is loaded.
 #pragma once
 
 #include <linux/audit.h>
@@ -13,7 +13,7 @@
 
 namespace keelson {
 
-// What a filter finds in seccomp_data.arch.
+// The value of seccomp_data.arch.
 #if defined(__x86_64__)
 constexpr uint32_t own_architecture = AUDIT_ARCH_X86_64;
 #elif defined(__aarch64__)
@@ -22,19 +22,19 @@ constexpr uint32_t own_architecture = AUDIT_ARCH_AARCH64;
 
 using SeccompProgram = std::vector<sock_filter>;
 
-// Whether the program lets a system call of this process's architecture through to the kernel.
-// It runs the program as the kernel does (net/core/filter.c); one that it cannot follow allows nothing, an empty one all.
+// Whether the program allows a system call of this process's architecture. Interprets the program like the kernel does
+// (net/core/filter.c); one that it cannot interpret allows nothing, an empty one everything.
 bool allows(const SeccompProgram& program, int number, const std::array<uint64_t, 6>& arguments);
 
-// A container's filter: read once, when the container starts, and asked once what its starts need to know.
+// A container's filter: read and evaluated once, when the container starts.
 class SeccompFilter {
  public:
   SeccompFilter() = default;  // none
   static Result<SeccompFilter> read(const std::string& path, uint32_t flags);
 
   const SeccompProgram& program() const { return program_; }
-  uint32_t flags() const { return flags_; }  // SECCOMP_FILTER_FLAG_*, to be loaded with
-  // Whether a process can be spawned, and take its last steps, behind the filter (last_steps.h).
+  uint32_t flags() const { return flags_; }  // SECCOMP_FILTER_FLAG_* to load it with
+  // Whether a process can be spawned and run its last steps under the filter (last_steps.h).
   bool lets_last_steps_pass(bool terminal) const { return passes_spawn_ && (!terminal || passes_terminal_); }
 
  private:

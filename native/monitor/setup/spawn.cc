@@ -1,4 +1,4 @@
-// clone3, the wait for execve as events of the loop, and the clean-up when it does not come.
+// clone3, waiting for execve as events of the loop, and cleanup if the start fails.
 #include "monitor/setup/spawn.h"
 
 #include <dirent.h>
@@ -26,11 +26,11 @@ namespace {
 
 using namespace std::chrono_literals;
 
-// How long a failure waits for the end of what it has killed; a process can hang in the kernel.
+// How long a failed start waits for the processes that it has killed; a process can hang in the kernel.
 constexpr auto reap_limit = 2s;
 
-// What the monitor shares with its child. The process's id lies on a page of its own, which a process that
-// others see does not get: it could say nothing wrong about itself.
+// Memory shared between the monitor and its child. The process's id is on a separate page that a process visible to
+// others does not inherit, so that it cannot be forged.
 class SharedPages {
  public:
   SharedPages() {
@@ -55,7 +55,7 @@ class SharedPages {
 
 long clone3(const clone_args& args) { return syscall(SYS_clone3, &args, sizeof args); }
 
-// Into the second cgroup where the first takes no process.
+// Uses the alternative cgroup if the first one takes no processes.
 long clone_into_cgroup(clone_args args, const SpawnOptions& options) {
   const long pid = clone3(args);
   if (pid >= 0 || errno != EBUSY || !options.cgroup_instead) return pid;
@@ -89,7 +89,7 @@ clone_args process_args(uint64_t namespaces, pid_t* pid) {
 }
 
 constexpr size_t max_family = 4096;
-constexpr size_t max_list = 64 << 20;  // more than all ids there can be, in words
+constexpr size_t max_list = 64 << 20;  // more than a list of all possible process ids
 
 void append_pids(const std::string& path, std::vector<pid_t>& pids) {
   const Result<std::string> list = read_file(path, max_list);
@@ -102,7 +102,7 @@ void append_pids(const std::string& path, std::vector<pid_t>& pids) {
     auto [rest, code] = std::from_chars(at, end, pid);
     if (code != std::errc()) return;
     pids.push_back(pid);
-    at = rest + 1;  // a blank stands behind each
+    at = rest + 1;  // each is followed by a space
   }
 }
 
@@ -149,7 +149,7 @@ class Spawn final : public Attempt, public std::enable_shared_from_this<Spawn> {
   void settle_when_dead();
   void give_up();
   Error silent_death() const;
-  // An end of file tells, where it cannot come before the execve: not from a helper, who closes everything first.
+  // Whether end of file on the socket means execve or death. Not with this way: the helper closes everything earlier.
   bool ends_with_socket() const { return options_.way != SpawnWay::helper_then_shared_namespace; }
   bool is_helped() const { return options_.way != SpawnWay::direct; }
   pid_t process() const { return *static_cast<volatile pid_t*>(pages_.pid()); }
@@ -167,14 +167,14 @@ class Spawn final : public Attempt, public std::enable_shared_from_this<Spawn> {
   std::optional<ProcessExit> helper_exit_;
   std::optional<ProcessExit> process_exit_;
   std::optional<Reaper::FutureChild> future_child_;
-  Fd sent_;  // the descriptor the child has given us
-  std::optional<Error> failure_;  // set: all is killed, its end awaited
+  Fd sent_;  // the descriptor sent by the child
+  std::optional<Error> failure_;  // set: everything has been killed and is being reaped
 };
 
 Status Spawn::clone_child(Procedure& procedure) {
-  if (!pages_.mapped()) return fail_errno("map the pages of a start");
+  if (!pages_.mapped()) return fail_errno("map shared memory for the start");
   int ends[2];
-  if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) != 0) return fail_errno("make the report socket");
+  if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) != 0) return fail_errno("create the report socket");
   socket_ = Fd(ends[0]);
   Fd theirs(ends[1]);
   strncpy(pages_.report()->object, options_.command.c_str(), sizeof pages_.report()->object - 1);
@@ -210,7 +210,7 @@ Status Spawn::clone_child(Procedure& procedure) {
   }
   deadline_ = loop_.after(options_.limit, [self = shared_from_this()] {
     self->abort({Kind::timeout, "start the process", {}, 0,
-                 "its set-up took more than " + std::to_string(self->options_.limit / 1s) + " s"});
+                 "its setup took more than " + std::to_string(self->options_.limit / 1s) + " s"});
   });
   if (Status watched = watch(); !watched) abort(watched.error());
   return {};
@@ -222,7 +222,7 @@ Status Spawn::watch() {
   return {};
 }
 
-// At most one descriptor is taken. The end of the socket is execve, or death.
+// Receives at most one descriptor. End of file on the socket means execve or death.
 void Spawn::receive() {
   for (;;) {
     ssize_t size = 0;
@@ -237,7 +237,7 @@ void Spawn::receive() {
   }
 }
 
-// Whether an execve is behind the process: then its exit signal is SIGCHLD, and waitid knows it without __WCLONE.
+// Whether the process has executed its command: then its exit signal is SIGCHLD, and waitid finds it without __WCLONE.
 bool Spawn::has_executed() const {
   if (process() <= 0) return false;
   if (process_exit_) return process_exit_->executed;
@@ -247,7 +247,7 @@ bool Spawn::has_executed() const {
 
 void Spawn::conclude() {
   if (auto failure = failure_in(*pages_.report())) return abort(std::move(*failure));
-  if (!has_executed() && !is_settled(*pages_.report())) return abort(Error{});  // its exit will tell how it died
+  if (!has_executed() && !is_settled(*pages_.report())) return abort(Error{});  // silent_death() reports how it died
   succeed();
 }
 
@@ -267,7 +267,7 @@ void Spawn::succeed() {
   future_child_.reset();
 }
 
-// The helper's pidfd is its own for ever. The process's id is, for nobody has reaped it.
+// The helper's pidfd cannot be reused, nor the process's id, because the process has not been reaped.
 void Spawn::kill_all() const {
   if (first_pidfd_) syscall(SYS_pidfd_send_signal, first_pidfd_.get(), SIGKILL, nullptr, 0);
   if (process() > 0 && !process_exit_) kill(process(), SIGKILL);
@@ -276,38 +276,38 @@ void Spawn::kill_all() const {
 void Spawn::settle_when_dead() {
   if (!failure_) return;
   if (is_helped() && !helper_exit_) return;
-  // The helper may have cloned the process while it was being killed.
+  // The helper may have cloned the process while being killed.
   if (process() > 0 && !process_exit_) return kill_all();
   deadline_.cancel();
   watch_.stop();
   give_up();
-  // One of its own functions may be the caller.
+  // The caller may be the handler of future_child_.
   loop_.defer([self = shared_from_this()] { self->future_child_.reset(); });
 }
 
-// Whatever still hangs is reaped when it comes out of the kernel, dead.
+// A process that still hangs is reaped once it leaves the kernel and dies.
 void Spawn::give_up() {
   if (Done<Started> done = std::exchange(done_, nullptr)) {
     done(std::unexpected(failure_->step.empty() ? silent_death() : *failure_));
   }
 }
 
-// How a child ended that said nothing: by a signal, most likely the OOM killer's or the filter's.
+// The error for a child that died without a report: by a signal, most likely from the OOM killer or the filter.
 Error Spawn::silent_death() const {
-  Error error{Kind::system, "start the process", {}, 0, "it ended before its execve"};
+  Error error{Kind::system, "start the process", {}, 0, "it exited before its execve"};
   const ProcessExit& exit = process_exit_ ? *process_exit_ : helper_exit_.value_or(ProcessExit{});
   if (exit.signal == 0) return error;
   error.detail += ", killed by signal " + std::to_string(exit.signal);
   if (exit.signal == SIGKILL) error.detail += " (is the memory limit too low?)";
-  if (exit.signal == SIGSYS) error.detail += " (its seccomp profile kills for a system call that the start needs)";
+  if (exit.signal == SIGSYS) error.detail += " (its seccomp profile kills it for a system call that the start needs)";
   return error;
 }
 
 std::shared_ptr<Attempt> spawn(Loop& loop, Reaper& reaper, Procedure& procedure, SpawnOptions options,
                                 Done<Started> done) {
-  auto under_way = std::make_shared<Spawn>(loop, reaper, std::move(options), std::move(done));
-  under_way->begin(procedure);
-  return under_way;
+  auto attempt = std::make_shared<Spawn>(loop, reaper, std::move(options), std::move(done));
+  attempt->begin(procedure);
+  return attempt;
 }
 
 Result<Started> spawn_and_wait(Loop& loop, Reaper& reaper, Procedure& procedure, SpawnOptions options) {
@@ -321,8 +321,8 @@ Result<Started> spawn_and_wait(Loop& loop, Reaper& reaper, Procedure& procedure,
 }
 
 void kill_with_descendants(pid_t leader) {
-  // Stopped, the family's head starts nothing while we look; children are found before their parents die,
-  // for an orphan is not ours to find any more.
+  // Stop the leader's process group first, so that it cannot start processes during the search. Children are found
+  // before their parents die, because orphans are reparented.
   kill(-leader, SIGSTOP);
   std::vector<pid_t> family{leader};
   for (size_t i = 0; i < family.size(); ++i) append_children(family[i], family);

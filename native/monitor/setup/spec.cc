@@ -1,4 +1,4 @@
-// Reads config.json and rootfs.json into the plain values of spec.h, and refuses what cannot be meant.
+// Reads config.json and rootfs.json into the plain values of spec.h, and refuses invalid values.
 // Sources: linux/capability.h, capabilities(7), mount(8), runtime-spec config.md "Linux mount options".
 #include "monitor/setup/spec.h"
 
@@ -16,7 +16,7 @@ namespace keelson {
 
 namespace {
 
-// In the order of their numbers, without the CAP_ in front.
+// In the order of their numbers, without the CAP_ prefix.
 constexpr std::string_view capability_names[] = {
     "CHOWN",           "DAC_OVERRIDE",  "DAC_READ_SEARCH", "FOWNER",         "FSETID",
     "KILL",            "SETGID",        "SETUID",          "SETPCAP",        "LINUX_IMMUTABLE",
@@ -30,7 +30,7 @@ constexpr std::string_view capability_names[] = {
 };
 static_assert(std::size(capability_names) == CAP_LAST_CAP + 1);
 
-// Those that the daemon writes (pod/spec/mounts.ts); any other word is for the file system.
+// The options that the daemon writes (pod/spec/mounts.ts); any other option is passed to the file system.
 constexpr struct MountOption {
   std::string_view name;
   uint64_t set, cleared;  // MS_*
@@ -46,7 +46,7 @@ constexpr struct MountOption {
     {"rbind", MS_BIND | MS_REC, 0},
 };
 
-// "CAP_NET_RAW" → its bit number, -1 for a name this build does not know.
+// "CAP_NET_RAW" → its bit number; -1 for an unknown name.
 int capability_number(std::string_view name) {
   if (!name.starts_with("CAP_")) return -1;
   name.remove_prefix(4);
@@ -56,7 +56,7 @@ int capability_number(std::string_view name) {
   return -1;
 }
 
-// "rslave" → MS_SLAVE | MS_REC; 0 when it is no word for propagation.
+// "rslave" → MS_SLAVE | MS_REC; 0 if it is not a propagation option.
 uint64_t propagation_flags(std::string_view word) {
   static constexpr struct {
     std::string_view name;
@@ -76,7 +76,7 @@ void apply_mount_option(std::string option, MountSpec& mount) {
   } else if (option == "rro") {
     mount.recursive_readonly = true;
   } else if (auto known = std::ranges::find(mount_options, option, &MountOption::name); known != std::end(mount_options)) {
-    // The last word on a flag wins, as with mount(8).
+    // The last option for a flag wins, as with mount(8).
     mount.flags = (mount.flags & ~known->cleared) | known->set;
     mount.cleared_flags = (mount.cleared_flags & ~known->set) | known->cleared;
   } else {
@@ -86,10 +86,10 @@ void apply_mount_option(std::string option, MountSpec& mount) {
 
 std::unexpected<Error> bad(std::string detail) { return fail(Kind::invalid, "read config.json", std::move(detail)); }
 
-// Keeps the first reason to refuse the file, so that the readers below can be plain assignments.
+// Keeps the first error, so that the functions below can be plain assignments.
 class Reader {
  public:
-  // A string that will be handed to the kernel: a NUL inside would cut it short unseen.
+  // A string that will be passed to the kernel: a NUL inside would silently truncate it.
   std::string text(const Json& json, const char* what) {
     std::string_view value = json.string();
     if (value.find('\0') != value.npos) refuse(std::string(what) + " contains a NUL byte");
@@ -99,7 +99,7 @@ class Reader {
   std::string path(const Json& json, const char* what) {
     std::string value = text(json, what);
     if (!value.starts_with('/')) refuse(std::string(what) + " \"" + value + "\" is not an absolute path");
-    if (value.size() >= PATH_MAX) refuse(std::string(what) + " is longer than a path may be");
+    if (value.size() >= PATH_MAX) refuse(std::string(what) + " is too long for a path");
     return value;
   }
 
@@ -111,11 +111,11 @@ class Reader {
 
   std::string label(const Json& json, const char* what) {
     std::string value = text(json, what);
-    if (!is_label(value)) refuse(std::string(what) + " \"" + value + "\" is no SELinux label");
+    if (!is_label(value)) refuse(std::string(what) + " \"" + value + "\" is not an SELinux label");
     return value;
   }
 
-  // An id: the kernel keeps 2^32 - 1 for "no id".
+  // An id: the kernel reserves 2^32 - 1 for "no id".
   uint32_t id(const Json& json, const char* what) { return static_cast<uint32_t>(number(json, what, UINT32_MAX - 1)); }
 
   int64_t number(const Json& json, const char* what, int64_t maximum) {
@@ -172,7 +172,7 @@ ProcessSpec read_process(Reader& reader, const Json& json) {
   for (const Json& limit : json["rlimits"].items()) {
     if (limit["type"].string() != "RLIMIT_NOFILE") continue;
     const int64_t soft = limit["soft"].integer(), hard = limit["hard"].integer();
-    if (soft < 1 || soft > hard) reader.refuse("process.rlimits has no soft limit from 1 to the hard one");
+    if (soft < 1 || soft > hard) reader.refuse("the soft limit in process.rlimits is not from 1 to the hard limit");
     process.open_files = {static_cast<rlim_t>(soft), static_cast<rlim_t>(hard)};
   }
   if (!json["oomScoreAdj"].is_null()) {
@@ -209,7 +209,7 @@ MountSpec read_mount(Reader& reader, const Json& json) {
     reader.refuse("the source of the bind mount on " + mount.destination + " is not an absolute path");
   }
   if (mount.destination.find_first_not_of("/.") == mount.destination.npos) {
-    reader.refuse("a mount's destination is the root itself");
+    reader.refuse("a mount's destination is the container's root");
   }
   return mount;
 }
@@ -235,7 +235,7 @@ DeviceSpec read_device(Reader& reader, const Json& json) {
   DeviceSpec device;
   device.path = reader.path(json["path"], "a device's path");
   std::string_view type = json["type"].string();
-  if (type != "c" && type != "b") reader.refuse("the device " + device.path + " has no type of c, b");
+  if (type != "c" && type != "b") reader.refuse("the type of the device " + device.path + " is not c or b");
   else device.type = type[0];
   device.major = reader.number(json["major"], "a device's major number", INT32_MAX);
   device.minor = reader.number(json["minor"], "a device's minor number", INT32_MAX);
@@ -253,10 +253,10 @@ std::vector<std::string> read_paths(Reader& reader, const Json& json, const char
   return paths;
 }
 
-// What overlayfs is to lay over each other, top first.
+// The layers of an overlay, top first.
 std::vector<std::string> read_layers(Reader& reader, const Json& json) {
   const size_t count = json.items().size();
-  if (count == 0) reader.refuse("\"lower\" names no directory");
+  if (count == 0) reader.refuse("\"lower\" is empty");
   if (count > most_overlay_layers) {
     reader.refuse("\"lower\" names " + std::to_string(count) + " directories, and overlayfs takes " +
                   std::to_string(most_overlay_layers));
@@ -264,7 +264,7 @@ std::vector<std::string> read_layers(Reader& reader, const Json& json) {
   return read_paths(reader, json, "a lower directory");
 }
 
-// Others say something of processes with several threads, which none has at its start.
+// The other flags concern processes with several threads, which no process has at its start.
 uint32_t read_seccomp_flags(const Json& names) {
   uint32_t flags = 0;
   for (const Json& name : names.items()) {

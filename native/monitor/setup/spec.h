@@ -1,6 +1,6 @@
-// The part of an OCI runtime spec (config.json) that the monitor executes, parsed
-// once into plain values. Source: opencontainers/runtime-spec v1.2, config.md and
-// config-linux.md. What the daemon never writes (pod/spec/) is not read.
+// The part of an OCI runtime spec (config.json) that the monitor implements, parsed once into plain values. Fields that
+// the daemon never writes (pod/spec/) are not read. Source: opencontainers/runtime-spec v1.2, config.md and
+// config-linux.md.
 #pragma once
 
 #include <sys/resource.h>
@@ -26,7 +26,7 @@ struct Capabilities {
   uint64_t ambient = 0;
 };
 
-// What a process runs, and on what: all in which an exec differs from its container's process.
+// The command of a process and its terminal: everything in which an exec differs from the container's init.
 struct CommandSpec {
   std::vector<std::string> args;
   bool terminal = false;
@@ -34,7 +34,7 @@ struct CommandSpec {
   uint16_t rows = 0;
 };
 
-// What every process of a container has.
+// The settings shared by all processes of a container.
 struct ProcessSpec {
   uid_t uid = 0;
   gid_t gid = 0;
@@ -49,7 +49,7 @@ struct ProcessSpec {
   std::string selinux_label;
 };
 
-// Of an exec with a terminal: it tells that one's kind, as the daemon has a container's own tell it.
+// The environment of an exec with a terminal: adds TERM if it is missing, as the daemon does for the container's init.
 std::vector<std::string> with_terminal_kind(std::vector<std::string> env);
 
 struct IdMapping {
@@ -64,10 +64,10 @@ struct MountSpec {
   std::string type;
   std::string source;
   uint64_t flags = 0;              // MS_* for the mount itself
-  uint64_t cleared_flags = 0;      // MS_* that "rw" takes away
-  uint64_t propagation = 0;        // MS_PRIVATE, MS_SLAVE … with MS_REC, 0 for none asked
-  bool recursive_readonly = false;  // "rro": with all that is mounted below
-  std::vector<std::string> data;   // what is left for the file system: "mode=755", "size=64k"
+  uint64_t cleared_flags = 0;      // MS_* that "rw" clears
+  uint64_t propagation = 0;        // MS_PRIVATE, MS_SLAVE … with MS_REC, 0 if not specified
+  bool recursive_readonly = false;  // "rro": including all submounts
+  std::vector<std::string> data;   // options for the file system: "mode=755", "size=64k"
   std::vector<IdMapping> uid_mappings;
   std::vector<IdMapping> gid_mappings;
 };
@@ -84,13 +84,13 @@ struct DeviceSpec {
 
 struct NamespaceSpec {
   int flag = 0;      // CLONE_NEW*
-  std::string path;  // empty: make a new one
+  std::string path;  // empty: create a new one
 };
 
 struct ContainerSpec {
-  CommandSpec command;  // its init's
+  CommandSpec command;  // of its init
   ProcessSpec process;
-  std::string mount_label;  // SELinux's, of what is mounted for the container; empty: none
+  std::string mount_label;  // SELinux label of what is mounted for the container; empty: none
   bool readonly_root = false;
   uint64_t root_propagation = 0;  // MS_*, 0 for the default (rprivate)
   std::vector<MountSpec> mounts;
@@ -99,7 +99,7 @@ struct ContainerSpec {
   std::vector<std::string> masked_paths;
   std::vector<std::string> readonly_paths;
   std::string cgroups_path;
-  Json resources;  // linux.resources, read by cgroup.cc alone
+  Json resources;  // linux.resources, interpreted only by monitor/cgroup
   bool has_seccomp = false;
   uint32_t seccomp_flags = 0;  // SECCOMP_FILTER_FLAG_* that its filter is loaded with
 };
@@ -111,16 +111,16 @@ struct ImageView {
   std::string sub_path;            // inside the image; empty: all of it
 };
 
-// What rootfs.json says (PROTOCOL.md).
+// The content of rootfs.json (PROTOCOL.md).
 struct RootfsSpec {
   std::vector<std::string> lower;  // top first
   std::string upper;
   std::string work;
   std::vector<ImageView> images;
-  std::vector<std::string> directories;  // to be there before anything is mounted
+  std::vector<std::string> directories;  // created before anything is mounted
 };
 
-// Whether a text is of the characters of SELinux labels, none of which ends an option of mount(2) or the quotes around it.
+// Whether a text has only the characters of SELinux labels, none of which can end a quoted option of mount(2).
 bool is_label(std::string_view text);
 
 Result<ContainerSpec> parse_spec(std::string_view config_json);

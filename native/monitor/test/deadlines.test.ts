@@ -46,7 +46,7 @@ test.concurrent("an exec that hangs on its way into a container delays nobody el
     expect(performance.now() - begun).toBeLessThan(2500);
     expect(await errorOf(held)).toMatchObject({
       kind: "timeout",
-      message: expect.stringContaining("its set-up took more than 10 s"),
+      message: expect.stringContaining("its setup took more than 10 s"),
     });
     // Twice the limit, as a busy machine answers late.
     expect(performance.now() - begun).toBeLessThan(20_000);

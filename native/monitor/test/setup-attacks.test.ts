@@ -106,7 +106,7 @@ describe.each(builds)("attacks, $build build", ({ build, program }) => {
       writeFileSync(join(pod.layer, path), "");
       expect((await pod.run({})).news.at(-1)).toMatchObject({
         kind: "invalid",
-        message: expect.stringContaining(`make the mount target ${path}: Not a directory`),
+        message: expect.stringContaining(`create the mount target ${path}: Not a directory`),
       });
     });
 
@@ -219,14 +219,14 @@ describe.each(builds)("attacks, $build build", ({ build, program }) => {
       const mounts = defaultMounts.filter((mount) => !mount.destination.startsWith("/dev"));
       symlinkSync("/proc/sys/kernel/core_pattern", join(pod.layer, "tmp/null"));
       const outcome = await pod.run({ args: ["cat", "/proc/keys"], mounts });
-      expect(failure(outcome)).toContain("make the device /dev/null: File exists");
+      expect(failure(outcome)).toContain("create the device /dev/null: File exists");
     });
 
     test("a console target that is a link is refused (CVE-2025-52565)", async () => {
       const mounts = defaultMounts.filter((mount) => mount.destination !== "/dev");
       symlinkSync("/proc/sys/kernel/core_pattern", join(pod.layer, "dev/console"));
       const outcome = await pod.run({ process: { terminal: true }, mounts });
-      expect(failure(outcome)).toContain("place the console");
+      expect(failure(outcome)).toContain("mount the console");
     });
 
     test("a ptmx of the image is no terminal", async () => {
@@ -244,7 +244,7 @@ describe.each(builds)("attacks, $build build", ({ build, program }) => {
     symlinkSync(outside, volume);
     for (const source of [volume, join(volume, "decoy"), `/proc/${process.pid}/cwd`]) {
       const mounts = [...defaultMounts, { destination: "/volume", type: "bind", source, options: ["rbind"] }];
-      expect(failure(await pod.run({ mounts }))).toContain(`follow no link in the mount source ${source}`);
+      expect(failure(await pod.run({ mounts }))).toContain(`refuse a symbolic link in the mount source ${source}`);
     }
   });
 

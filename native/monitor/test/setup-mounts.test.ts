@@ -79,10 +79,10 @@ describe.each(builds)("mounts, $build build", ({ program }) => {
       return error?.message;
     };
     expect(await refusal(volume, "/etc/text")).toContain(
-      "mount /etc/text: its source is a directory, and what is there already is none",
+      "mount /etc/text: its source is a directory, but its target is not",
     );
     expect(await refusal(join(volume, "file"), "/etc")).toContain(
-      "mount /etc: its source is no directory, and what is there already is one",
+      "mount /etc: its source is not a directory, but its target is",
     );
   });
 
