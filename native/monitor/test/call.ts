@@ -1,4 +1,4 @@
-// A raw client of the monitor's protocol for its tests: it can also do what the daemon's client never would.
+// A raw client of the monitor's protocol for its tests, which can also do what the daemon's client never does.
 
 import { once } from "node:events";
 import { createConnection, type Socket } from "node:net";
@@ -37,7 +37,7 @@ export function encode(type: number, payload: Buffer | string, version = 1): Buf
   return Buffer.concat([header, bytes]);
 }
 
-/** One connection and what has come over it. */
+/** One connection and the frames received on it. */
 export class Call {
   readonly socket: Socket;
   readonly frames: Frame[] = [];
@@ -59,7 +59,7 @@ export class Call {
     return this.socket.write(encode(type, payload));
   }
 
-  /** Sends all of it, waiting where the monitor does not read. */
+  /** Sends all of it, waiting while the monitor does not read. */
   async sendAll(bytes: Buffer): Promise<void> {
     for (let at = 0; at < bytes.length; at += 65536) {
       if (!this.send(Type.stdin, bytes.subarray(at, at + 65536))) await once(this.socket, "drain");
@@ -74,17 +74,17 @@ export class Call {
     this.send(Type.resize, size);
   }
 
-  /** Waits until `wanted` holds for what has arrived, or the connection has ended. */
+  /** Waits until `wanted` is true for what has arrived; throws if the connection ends before. */
   async until(wanted: (call: Call) => boolean): Promise<void> {
     while (!wanted(this) && !this.closed) await this.arrived.promise;
-    if (!wanted(this)) throw new Error(`the connection ended before; frames: ${this.frames.map((f) => f.type)}`);
+    if (!wanted(this)) throw new Error(`the connection ended early; frames: ${this.frames.map((f) => f.type)}`);
   }
 
   async ended(): Promise<void> {
     while (!this.closed) await this.arrived.promise;
   }
 
-  /** The frame of that type, throwing the ERROR if one comes instead. */
+  /** The frame of that type; throws the ERROR if one comes instead. */
   async frame(type: number): Promise<Record<string, unknown>> {
     const found = () => this.frames.find((frame) => frame.type === type || frame.type === Type.error);
     await this.until(() => found() !== undefined);

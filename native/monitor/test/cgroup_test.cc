@@ -1,4 +1,4 @@
-// Cgroups on hierarchies that are plain directories: which paths are taken, and which files get what.
+// Cgroups on hierarchies that are plain directories: which paths are accepted, and what is written to which files.
 #include "monitor/cgroup/cgroup.h"
 
 #include <linux/magic.h>
@@ -23,7 +23,7 @@ namespace {
 
 using namespace std::chrono_literals;
 
-// A host whose hierarchies are directories, and the files of one cgroup in them.
+// A host whose hierarchies are plain directories, with the files of one cgroup in them.
 struct Host {
   Directory directory;
   CgroupHost hierarchies;
@@ -48,7 +48,7 @@ struct Host {
     hierarchies = std::move(*read);
   }
 
-  // The kernel makes these when a cgroup is made.
+  // The kernel creates these with a cgroup.
   void make_file(const std::string& name, const std::string& value = "") {
     const std::filesystem::path path = directory.path() + name;
     std::filesystem::create_directories(path.parent_path());
@@ -136,19 +136,19 @@ void writes_the_files_of_v2() {
                          "memory": {"limit": 1048576, "swap": 2097152},
                          "hugepageLimits": [{"pageSize": "2MB", "limit": 0}],
                          "unified": {"memory.low": "65536"}})").has_value());
-  EXPECT_EQUAL(host.text("/pod/c/cpu.weight"), "100");  // default to default
+  EXPECT_EQUAL(host.text("/pod/c/cpu.weight"), "100");  // the default maps to the default
   EXPECT_EQUAL(host.text("/pod/c/cpu.max"), "50000 100000");
   EXPECT_EQUAL(host.text("/pod/c/memory.max"), "1048576");
-  EXPECT_EQUAL(host.text("/pod/c/memory.swap.max"), "1048576");  // OCI's sum without memory
+  EXPECT_EQUAL(host.text("/pod/c/memory.swap.max"), "1048576");  // OCI's limit includes memory
   EXPECT_EQUAL(host.text("/pod/c/memory.low"), "65536");
-  EXPECT(!host.has("/pod/c/hugetlb.2MB.max"));  // which not every kernel has
+  EXPECT(!host.has("/pod/c/hugetlb.2MB.max"));  // not every kernel has it
 }
 
 void writes_a_unified_value_line_by_line() {
   Host host(Host::unified);
   host.make_file("/pod/c/io.max");
   EXPECT(apply(host, R"({"unified": {"io.max": "8:0 rbps=1048576\n8:16 wiops=120\n"}})").has_value());
-  // Of two writes a plain file has the bytes one behind the other.
+  // A plain file has the bytes of both writes one after the other.
   EXPECT_EQUAL(host.text("/pod/c/io.max"), "8:0 rbps=10485768:16 wiops=120");
 }
 
@@ -159,7 +159,7 @@ void takes_writes_back_when_one_fails() {
   EXPECT_EQUAL(host.text("/cpu,cpuacct/pod/c/cpu.shares"), "1024");
 }
 
-// On v2 a container that nobody bound to processors.
+// On v2, a container without a cpuset.
 void takes_back_what_was_empty() {
   Host host(Host::unified);
   host.make_file("/pod/c/cpuset.cpus", "\n");
@@ -168,7 +168,7 @@ void takes_back_what_was_empty() {
   EXPECT_EQUAL(host.text("/pod/c/cpuset.cpus"), "0-3");
 }
 
-// Of a plain file the last writes are there, one behind the other.
+// A plain file has the last writes one after the other.
 void takes_back_the_limits_of_disks() {
   Host host(Host::unified);
   const std::string before = "8:0 rbps=1 wbps=max riops=max wiops=max";
@@ -199,7 +199,7 @@ void notices_oom_kills_once() {
   counts_oom_kills(v2, "/pod/c/memory.events", "low 0\nhigh 0\nmax 7\noom 7\n");
 }
 
-// A real cgroup, where v2 is mounted; on a v1 host none.
+// A real cgroup, if v2 is mounted.
 struct RealCgroup {
   std::string path;
 
@@ -222,7 +222,7 @@ bool has_inotify_instance() {
   });
 }
 
-// The kernel tells of memory.events as it tells of cgroup.events, which a cgroup without controllers has as well.
+// The kernel notifies of changes to memory.events like to cgroup.events, which also a cgroup without controllers has.
 void hears_of_oom_kills_without_inotify() {
   const RealCgroup real;
   if (real.path.empty()) return;
@@ -263,7 +263,7 @@ void refuses_what_it_cannot_keep() {
   EXPECT(!apply(v2, R"({"devices": [{"allow": true, "access": "x"}]})"));
 }
 
-// As before Linux 5.14, which has no cgroup.kill.
+// As before Linux 5.14, without cgroup.kill.
 void kills_process_by_process_at_any_depth() {
   Host host(Host::hybrid);
   const pid_t child = fork();
@@ -299,27 +299,27 @@ void grants_rights_once() {
   const std::string null = R"({"allow": true, "type": "c", "major": 1, "minor": 3, "access": "rwm"})";
   EXPECT_EQUAL(times("c 1:3 rwm", "[" + all + "]"), 1U);
   EXPECT_EQUAL(times("c 1:3 rwm", "[" + all + "," + null + "]"), 1U);
-  EXPECT_EQUAL(times("c 1:3 rwm", "[" + null + "," + all + "]"), 2U);  // refused again in between
+  EXPECT_EQUAL(times("c 1:3 rwm", "[" + null + "," + all + "]"), 2U);  // denied in between
 }
 
 }  // namespace
 
 std::vector<Test> cgroup_tests() {
   return {
-      {"cgroup: takes hierarchies that are somewhere", takes_hierarchies_that_are_somewhere},
-      {"cgroup: takes paths below the roots alone", takes_paths_below_the_roots_alone},
-      {"cgroup: makes every level in every hierarchy", makes_every_level_in_every_hierarchy},
-      {"cgroup: takes back what it made when a hierarchy refuses", takes_back_what_it_made_when_a_hierarchy_refuses},
+      {"cgroup: requires hierarchies with absolute paths", takes_hierarchies_that_are_somewhere},
+      {"cgroup: accepts only paths below the roots", takes_paths_below_the_roots_alone},
+      {"cgroup: creates every level in every hierarchy", makes_every_level_in_every_hierarchy},
+      {"cgroup: removes what it created if one hierarchy fails", takes_back_what_it_made_when_a_hierarchy_refuses},
       {"cgroup: writes the files of v1", writes_the_files_of_v1},
       {"cgroup: writes the files of v2", writes_the_files_of_v2},
       {"cgroup: writes a unified value line by line", writes_a_unified_value_line_by_line},
-      {"cgroup: takes writes back when one fails", takes_writes_back_when_one_fails},
-      {"cgroup: takes back what was empty", takes_back_what_was_empty},
-      {"cgroup: takes back the limits of disks", takes_back_the_limits_of_disks},
-      {"cgroup: notices OOM kills once", notices_oom_kills_once},
-      {"cgroup: hears of OOM kills without inotify", hears_of_oom_kills_without_inotify},
-      {"cgroup: refuses what it cannot keep", refuses_what_it_cannot_keep},
-      {"cgroup: grants rights once", grants_rights_once},
+      {"cgroup: undoes writes if one fails", takes_writes_back_when_one_fails},
+      {"cgroup: undoes a write to an empty cpuset", takes_back_what_was_empty},
+      {"cgroup: undoes the limits of disks", takes_back_the_limits_of_disks},
+      {"cgroup: reports OOM kills once", notices_oom_kills_once},
+      {"cgroup: detects OOM kills without inotify", hears_of_oom_kills_without_inotify},
+      {"cgroup: refuses resources that it cannot apply", refuses_what_it_cannot_keep},
+      {"cgroup: adds a default device rule only once", grants_rights_once},
       {"cgroup: kills process by process at any depth", kills_process_by_process_at_any_depth},
   };
 }

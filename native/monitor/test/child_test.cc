@@ -1,4 +1,4 @@
-// Reports of children: what one wrote that lies.
+// Failure reports of children, including forged ones.
 #include <algorithm>
 #include <cstring>
 
@@ -58,11 +58,11 @@ void takes_nothing_else_for_a_failure() {
 
 std::vector<Test> child_tests() {
   return {
-      {"child: tells step, object and errno", tells_step_object_and_errno},
-      {"child: has words for every step", has_words_for_every_step},
-      {"child: refuses steps and errors that are none (A9)", refuses_steps_and_errors_that_are_none},
-      {"child: bounds an object without an end (A9)", bounds_an_object_without_an_end},
-      {"child: takes nothing else for a failure (A9)", takes_nothing_else_for_a_failure},
+      {"child: reports step, object and errno", tells_step_object_and_errno},
+      {"child: has a name for every step", has_words_for_every_step},
+      {"child: refuses invalid steps and errors (A9)", refuses_steps_and_errors_that_are_none},
+      {"child: bounds an object without a NUL (A9)", bounds_an_object_without_an_end},
+      {"child: ignores other states than failed (A9)", takes_nothing_else_for_a_failure},
   };
 }
 

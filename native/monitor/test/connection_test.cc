@@ -1,4 +1,4 @@
-// One connection on a socket pair: its bounds, and its end.
+// One connection on a socket pair: its limits, and how it ends.
 #include "monitor/server/connection.h"
 
 #include <sys/socket.h>
@@ -74,7 +74,7 @@ void keeps_a_connection_for_requests_that_ask_for_it() {
   int requests = 0;
   f.on_request = [&requests](std::shared_ptr<Connection> client, const Json&) {
     client->reply("{}");
-    client->reply("{}");  // nobody has asked
+    client->reply("{}");  // ignored without a request
     ++requests;
   };
   f.send(request("state", true) + request("state", true) + request("state") + request("state"));
@@ -144,7 +144,7 @@ void keeps_frames_back_while_input_is_paused() {
       EXPECT_EQUAL(call->events, "a");
       f.connection->pause_input(false);
       EXPECT_EQUAL(call->events, "ab");
-      f.client.reset();  // which is noticed while the input is paused
+      f.client.reset();  // detected even while the input is paused
     });
   };
   f.send(request("exec") + whole_frame(FrameType::stdin_bytes, "a") + whole_frame(FrameType::stdin_bytes, "b") +
@@ -157,10 +157,10 @@ void keeps_frames_back_while_input_is_paused() {
 
 std::vector<Test> connection_tests() {
   return {
-      {"connection: answers a client that only listens", answers_a_client_that_only_listens},
+      {"connection: replies to a client that has half-closed", answers_a_client_that_only_listens},
       {"connection: is kept for requests that ask for it", keeps_a_connection_for_requests_that_ask_for_it},
       {"connection: is not kept after an ERROR", keeps_no_connection_after_an_error},
-      {"connection: takes a request first and only once", takes_a_request_first_and_only_once},
+      {"connection: accepts a request first and only once", takes_a_request_first_and_only_once},
       {"connection: bounds what a client has not read", bounds_what_a_client_has_not_read},
       {"connection: keeps frames back while input is paused", keeps_frames_back_while_input_is_paused},
   };

@@ -1,4 +1,4 @@
-// The monitor's own limits, waited for in full: side by side, so that all of them cost what the longest does.
+// The monitor's own time limits, waited for in full: concurrently, so that the file takes as long as the longest limit.
 
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -10,7 +10,7 @@ import { until, withPod } from "./monitor-pod.ts";
 
 const sigkill = 9;
 
-test.concurrent("a binary that hangs is killed after 30 s, and the loop is free meanwhile", async () => {
+test.concurrent("a binary that hangs is killed after 30 s without blocking the loop", async () => {
   await withPod({}, async (pod) => {
     const hanging = join(pod.directory, "hanging");
     writeFileSync(hanging, '#!/bin/sh\n[ "$7" = delete ] || exec sleep 1000000\n', { mode: 0o755 });
@@ -25,7 +25,7 @@ test.concurrent("a binary that hangs is killed after 30 s, and the loop is free 
   });
 }, 60_000);
 
-test.concurrent("an exec that hangs on its way into a container delays nobody else, and ends after 10 s", async () => {
+test.concurrent("an exec that hangs while entering a container delays no other call and fails after 10 s", async () => {
   await withPod({}, async (pod) => {
     for (const id of ["frozen", "other", "third"]) await pod.run(id, {});
     freeze(pod, "frozen", true);
@@ -48,15 +48,15 @@ test.concurrent("an exec that hangs on its way into a container delays nobody el
       kind: "timeout",
       message: expect.stringContaining("its setup took more than 10 s"),
     });
-    // Twice the limit, as a busy machine answers late.
+    // Twice the limit, because a busy machine replies late.
     expect(performance.now() - begun).toBeLessThan(20_000);
     freeze(pod, "frozen", false);
-    // Dead as soon as they can be: left are three containers.
+    // They die as soon as possible: three containers are left.
     await until("they are gone", () => childrenOf(pod.pid).length === 3);
   });
 }, 40_000);
 
-test.concurrent("a start that hangs ends after 30 s", async () => {
+test.concurrent("a start that hangs fails after 30 s", async () => {
   await withPod({}, async (pod) => {
     const start = await hangingStart(pod);
     expect(await errorOf(start)).toMatchObject({ kind: "timeout" });
@@ -64,7 +64,7 @@ test.concurrent("a start that hangs ends after 30 s", async () => {
   });
 }, 60_000);
 
-test.concurrent("a start that takes 12 s, as on a node with hundreds of others under way, succeeds", async () => {
+test.concurrent("a start that takes 12 s, as on a node with hundreds of concurrent starts, succeeds", async () => {
   await withPod({}, async (pod) => {
     const start = await hangingStart(pod);
     await sleep(12_000);
@@ -74,7 +74,7 @@ test.concurrent("a start that takes 12 s, as on a node with hundreds of others u
   });
 }, 40_000);
 
-test.concurrent("a connection without a request is closed after 10 s, others meanwhile are served", async () => {
+test.concurrent("a connection without a request is closed after 10 s while others are served", async () => {
   await withPod({}, async (pod) => {
     const begun = performance.now();
     const silent = pod.connect();
@@ -87,9 +87,9 @@ test.concurrent("a connection without a request is closed after 10 s, others mea
   });
 });
 
-test.concurrent("a client that types and reads nothing for 30 s is detached, and its container goes on", async () => {
+test.concurrent("a client with stdin that reads nothing for 30 s is detached, and its container continues", async () => {
   await withPod({}, async (pod) => {
-    // Its stdin ends at once, though the client may still read for long what was sent to it.
+    // Its stdin is closed immediately, even if the client still reads what was sent to it.
     const script = "read go; seq 1 300000; cat; echo end; sleep 100000";
     await pod.run("a", { args: ["sh", "-c", script], stdin: true, stdinOnce: true });
     const frozen = pod.call("attach", { id: "a", stdin: true });
@@ -104,9 +104,9 @@ test.concurrent("a client that types and reads nothing for 30 s is detached, and
   });
 }, 60_000);
 
-test.concurrent("what a process has left is kept for a client that reads on after more than half a minute", async () => {
-  // More than the monitor keeps for a client, and no more than a socket and a pipe of 64 KiB hold besides: how many bytes a
-  // wider pipe would take hangs upon what others have left of the node's.
+test.concurrent("the last output of a process is kept for a client that resumes reading after more than 30 s", async () => {
+  // More than the monitor buffers for a client, but not more than fits into a socket and a pipe of 64 KiB in addition:
+  // whether a pipe can be larger depends on how much pipe memory others use on the node.
   await withPod({}, async (pod) => {
     await pod.run("a", { args: ["sh", "-c", "read go; head -c 460000 /dev/zero"], stdin: true });
     await pod.run("b", {});

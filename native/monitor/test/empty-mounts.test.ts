@@ -1,4 +1,4 @@
-// Containers that begin with an empty mount namespace are what those are that begin with a copy of the host's.
+// Containers that start from an empty mount namespace are the same as those that start from a copy of the host's.
 
 import { execFileSync } from "node:child_process";
 import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
@@ -6,7 +6,7 @@ import { join } from "node:path";
 import { expect, test } from "vitest";
 import { type PodOptions, type TestPod, until, withPod } from "./monitor-pod.ts";
 
-/** A container's mounts as it sees them, without what differs from one to the next. */
+/** A container's mounts as it sees them, without what differs between containers. */
 function mountsOf(pid: number, pod: TestPod): string[] {
   const lines = readFileSync(`/proc/${pid}/mountinfo`, "utf8").trim().split("\n");
   return lines.map((line) => {
@@ -18,7 +18,7 @@ function mountsOf(pid: number, pod: TestPod): string[] {
   });
 }
 
-/** A container with the mounts of an ordinary one, paths that are hidden, and a directory of the host. */
+/** A container with the usual mounts, masked paths, and a directory of the host. */
 async function start(pod: TestPod) {
   const shared = join(pod.directory, "shared");
   mkdirSync(shared);
@@ -38,7 +38,7 @@ async function start(pod: TestPod) {
   return { pid: Number(state.pid), said: pod.logLines("a") };
 }
 
-test("the mounts of a container are the same either way, and no others", async () => {
+test("the mounts of a container are the same with both mount namespaces, with no additional ones", async () => {
   const seen: string[][] = [];
   const said: string[][] = [];
   const ways: readonly PodOptions[] = [{}, { descriptor4: "nothing" }, { descriptor4: "another file" }];
@@ -55,7 +55,7 @@ test("the mounts of a container are the same either way, and no others", async (
   expect(said[1]).toEqual(said[0]);
 });
 
-test("what is mounted on the host later, at a directory that a container has as a slave, is seen in it", async () => {
+test("a later mount on the host, at a directory that a container has with rslave, is visible in the container", async () => {
   await withPod({}, async (pod) => {
     execFileSync("mount", ["-t", "tmpfs", "tmpfs", mkdir(pod, "volume")]);
     execFileSync("mount", ["--make-rshared", join(pod.directory, "volume")]);

@@ -1,5 +1,5 @@
-// Issue 8: starting and entering are events of the monitor's loop (A2), a start is for its caller (C17), and streams
-// leave room for other calls (B13).
+// Issue 8: starting and entering do not block the monitor's loop (A2), a start is aborted with its caller (C17), and
+// streams leave room for other calls (B13).
 
 import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -20,8 +20,8 @@ import { isAlive, type TestPod, until, withPod } from "./monitor-pod.ts";
 const sigterm = 15;
 const sigkill = 9;
 
-describe("A2: what hangs on its way into a container", () => {
-  test("is bounded for each container, and another one's are its own", async () => {
+describe("A2: a process that hangs while entering a container", () => {
+  test("counts towards a limit of its container only", async () => {
     await withPod({}, async (pod) => {
       await pod.run("frozen", {});
       const [first] = childrenOf(pod.pid);
@@ -30,7 +30,7 @@ describe("A2: what hangs on its way into a container", () => {
       const gone = pod.exec("frozen", ["true"]);
       const isInIt = (pid: number) => pid !== first && processesInFreezer(pod, "frozen").includes(pid);
       await until("it is on its way", () => childrenOf(pod.pid).some(isInIt));
-      gone.socket.destroy(); // it takes no stream any more, but hangs in there still
+      gone.socket.destroy(); // it no longer counts as a stream, but still hangs
       const held = Array.from({ length: 127 }, () => pod.exec("frozen", ["true"], { brief: true }));
       await until("all are on their way", () => childrenOf(pod.pid).length >= 130);
       expect(await errorOf(pod.exec("frozen", ["true"], { brief: true }))).toMatchObject({ kind: "busy" });
@@ -44,8 +44,8 @@ describe("A2: what hangs on its way into a container", () => {
     });
   });
 
-  // With cgroup v2 it is in the cgroup from its first moment, and can let go of nothing.
-  describe.runIf(hasV1Freezer)("holds no end of its neighbours' streams:", () => {
+  // With cgroup v2 it is in the cgroup from its first moment and cannot close anything.
+  describe.runIf(hasV1Freezer)("does not keep the streams of other processes open:", () => {
     async function expectStdinEnds(pod: TestPod, hang: () => Promise<Call>): Promise<void> {
       const cat = pod.exec("other", ["cat"], { stdin: true });
       await cat.frame(Type.started);
@@ -94,7 +94,7 @@ describe("C17: a start", () => {
     });
   });
 
-  test("whose caller was gone before it was read never runs", async () => {
+  test("whose caller hung up before the request was read never runs", async () => {
     await withPod({}, async (pod) => {
       const request = pod.prepare("a", { args: ["sh", "-c", "touch /ran; sleep 1000"] });
       process.kill(pod.pid, "SIGSTOP");
@@ -107,7 +107,7 @@ describe("C17: a start", () => {
     });
   });
 
-  test("that is stopped meanwhile has the stop wait for its end, and is broken off at the stop's limit", async () => {
+  test("that is stopped is aborted at the stop's limit, and the stop waits for that", async () => {
     await withPod({}, async (pod) => {
       const start = await hangingStart(pod);
       const failed = errorOf(start);
@@ -120,7 +120,7 @@ describe("C17: a start", () => {
     });
   });
 
-  test("that succeeds after a stop has come is stopped", async () => {
+  test("that succeeds after a stop was requested is stopped", async () => {
     await withPod({}, async (pod) => {
       const start = await hangingStart(pod);
       const stop = pod.ask("stop", { id: "a", signal: sigterm, timeout_ms: 3000 });
@@ -154,7 +154,7 @@ describe("C17: a start", () => {
 });
 
 describe("B13: with 112 execs open", () => {
-  test("a pod is watched, looked at, stopped and taken down; one more exec is busy, and 16 brief ones are not", async () => {
+  test("a pod can be watched, inspected, stopped and shut down; one more exec is busy, and 16 brief ones are not", async () => {
     await withPod({}, async (pod) => {
       await pod.run("a", {});
       await pod.run("b", {});
@@ -173,7 +173,7 @@ describe("B13: with 112 execs open", () => {
       await pod.exited("b");
       await pod.ask("delete", { id: "b" });
       await pod.ask("stop", { id: "c", signal: sigkill, timeout_ms: 0 });
-      // Many that are refused do not stand in the way of one that is not.
+      // Many refused calls do not block one that is accepted.
       const refused = Array.from({ length: 300 }, () => pod.exec("a", ["true"]));
       expect(await pod.ask("stop", { id: "a", signal: sigkill, timeout_ms: 0 })).toMatchObject({ state: "exited" });
       for (const call of refused) await call.ended();

@@ -50,11 +50,11 @@ test.each([
   ["a file", "echo x > /dev/null"],
   ["a link", "ln -s /etc/passwd /dev/null"],
   ["nothing", ":"],
-])("where a container has %s in the place of its /dev/null, an exec without stdin is let in", async (_, command) => {
+])("an exec without stdin succeeds in a container with %s in place of its /dev/null", async (_, command) => {
   await withContainer(async (pod) => {
     await pod.execOutput("a", "sh", "-c", `rm /dev/null; ${command}`);
     expect(await pod.execOutput("a", "cat")).toBe("");
-    // What it gets instead is the host's node, and nothing about that can be changed.
+    // It gets the host's node instead, through a mount that does not allow changing it.
     const mode = () => statSync("/dev/null").mode;
     const before = mode();
     const tries = await pod.execOutput("a", "sh", "-c", "chmod 0 /dev/fd/0 2>&1; chown 5 /dev/fd/0 2>&1");
@@ -63,7 +63,7 @@ test.each([
   });
 });
 
-test("a user that is not root opens its streams again by their paths", async () => {
+test("a user that is not root can reopen its streams by path", async () => {
   await withPod({}, async (pod) => {
     const script = "echo out >/dev/stdout; echo err >/dev/stderr; echo $?";
     await pod.run("a", { args: ["sh", "-c", `${script}; sleep 1000`], uid: 1000, log: true });
@@ -73,19 +73,19 @@ test("a user that is not root opens its streams again by their paths", async () 
   });
 });
 
-test("a brief exec tells of its start only if it runs for a while", async () => {
+test("a brief exec reports its start only if it runs for a while", async () => {
   await withContainer(async (pod) => {
     const long = pod.exec("a", ["sh", "-c", "sleep 1; exit 3"], { brief: true });
     expect(await outcome(long)).toEqual({ exit_code: 3, signal: 0 });
     expect(long.frames[0]?.type).toBe(Type.started);
-    // The machine may be busy, but not for all of them.
+    // A busy machine may delay some of them, but not all.
     const short = Array.from({ length: 10 }, () => pod.exec("a", ["true"], { brief: true }));
     for (const call of short) expect(await outcome(call)).toEqual({ exit_code: 0, signal: 0 });
     expect(short.some(({ frames }) => frames[0]?.type === Type.reply)).toBe(true);
   });
 });
 
-test("an exec that meets the end of its container is told so, whichever comes first", async () => {
+test("an exec that races with the exit of its container gets an error that says so", async () => {
   await withPod({}, async (pod) => {
     const told = new Set<string>();
     for (let n = 0; n < 20; n += 1) {
@@ -105,7 +105,7 @@ test("an exec that meets the end of its container is told so, whichever comes fi
   });
 });
 
-test("64 MiB go through stdin and stdout whole", async () => {
+test("64 MiB pass through stdin and stdout unchanged", async () => {
   await withContainer(async (pod) => {
     const call = pod.exec("a", ["cat"], { stdin: true });
     await call.frame(Type.started);
@@ -128,20 +128,20 @@ test("64 MiB go through stdin and stdout whole", async () => {
   });
 }, 60_000);
 
-test("a process that does not read its stdin holds the client back", async () => {
+test("a process that does not read its stdin blocks the client", async () => {
   await withContainer(async (pod) => {
     const call = pod.exec("a", ["sleep", "100000"], { stdin: true });
     const started = await call.frame(Type.started);
     for (let i = 0; i < 64; i += 1) call.send(Type.stdin, Buffer.alloc(65536));
     await sleep(300);
-    // 4 MiB were sent; the pipe (64 KiB), the monitor (256 KiB) and the socket's buffers hold the taken part.
+    // 4 MiB were sent; the pipe (64 KiB), the monitor (256 KiB) and the socket's buffers hold the accepted part.
     expect(call.socket.writableLength).toBeGreaterThan(2 << 20);
     call.socket.destroy();
     await until("the process is dead though its input was paused", () => !isAlive(started.pid));
   });
 });
 
-test("closing stdin ends the reader; input after the reader's end is dropped", async () => {
+test("closing stdin ends the reader; input after the reader has closed its stdin is dropped", async () => {
   await withContainer(async (pod) => {
     const call = pod.exec("a", ["sh", "-c", "head -c 3; exec 0<&-; sleep 0.2; echo done"], { stdin: true });
     await call.frame(Type.started);
@@ -155,7 +155,7 @@ test("closing stdin ends the reader; input after the reader's end is dropped", a
   });
 });
 
-test("a grandchild that keeps the pipes does not keep the session", async () => {
+test("a grandchild that keeps the pipes open does not keep the session open", async () => {
   await withContainer(async (pod) => {
     const begun = performance.now();
     const call = pod.exec("a", ["sh", "-c", "(sleep 0.3; echo late; sleep 30; echo never) & echo now; exit 2"]);
@@ -170,7 +170,7 @@ test("a grandchild that keeps the pipes does not keep the session", async () => 
 });
 
 test.each(["", "setsid sleep 100000 &"])(
-  "what a terminal has taken comes also to a client that reads long after (%s)",
+  "a client that reads late still gets everything written to a terminal (%s)",
   async (holder) => {
     await withContainer(async (pod) => {
       const lines = "n=0; while printf '%099d\\n' $n; do n=$((n+1)); echo $n >/tmp/n; done";
@@ -189,7 +189,7 @@ test.each(["", "setsid sleep 100000 &"])(
   },
 );
 
-test("at the time limit the process dies with its children", async () => {
+test("at the time limit the process is killed with its children", async () => {
   await withContainer(async (pod) => {
     const call = pod.exec("a", ["sh", "-c", "setsid sleep 77777 & sleep 77777"], { timeout_ms: 300 });
     expect(await call.frame(Type.error)).toMatchObject({ kind: "timeout" });
@@ -240,7 +240,7 @@ test("with a terminal TERM is the container's, or else xterm", async () => {
 });
 
 test.runIf(process.arch === "x64")(
-  "a process whose container's cgroup takes no more (EBUSY of cgroup v2) begins in the init's, which lies below",
+  "a process whose container's cgroup takes no processes (EBUSY of cgroup v2) starts in the cgroup of the init below it",
   async () => {
     const busy = 16;
     await withContainer(async (pod) => {
@@ -303,7 +303,7 @@ test("clients that vanish at any moment leave nothing running", async () => {
   });
 });
 
-test("a terminal whose client is gone is hung up: a job that takes no SIGHUP lives on, the command itself is killed if it stays", async () => {
+test("a terminal is hung up when its client disconnects: a job that ignores SIGHUP survives, the command itself is killed", async () => {
   await withContainer(async (pod) => {
     const job = "(trap '' HUP; exec sleep 77777) & trap 'echo told >/tmp/told; exit' HUP; echo ready; read x";
     const deaf = "trap '' HUP; echo ready; sleep 77778; sleep 77778";
@@ -328,7 +328,7 @@ test("no descriptor of the monitor reaches an exec'd process", async () => {
   });
 });
 
-test("port_forward joins a port of the pod, over IPv4 and IPv6, and half-closes", async () => {
+test("port_forward connects to a port of the pod, over IPv4 and IPv6, and half-closes", async () => {
   await withContainer(async (pod) => {
     const server =
       "require('net').createServer({allowHalfOpen:true},c=>{c.on('data',d=>c.write('got '+d));c.on('end',()=>c.end(' bye'))})";
@@ -350,7 +350,7 @@ test("port_forward joins a port of the pod, over IPv4 and IPv6, and half-closes"
   });
 });
 
-test("port_forward of a port where nobody listens is refused in the same words without IPv6", async () => {
+test("port_forward to a port without a listener fails with the same error without IPv6", async () => {
   await withContainer(async (pod) => {
     const off = "echo 1 >/proc/sys/net/ipv6/conf/lo/disable_ipv6";
     execFileSync("nsenter", [`--net=${pod.directory}/ns/net`, "sh", "-c", off]);
@@ -358,7 +358,7 @@ test("port_forward of a port where nobody listens is refused in the same words w
   });
 });
 
-test("port_forward carries 96 MiB each way and holds back a server whose client does not read", async () => {
+test("port_forward transfers 96 MiB each way and blocks a server whose client does not read", async () => {
   await withContainer(async (pod) => {
     const echo =
       "require('net').createServer({allowHalfOpen:true},c=>{c.pipe(c)}).listen(8082,'127.0.0.1',()=>console.log('up'))";
@@ -368,7 +368,7 @@ test("port_forward carries 96 MiB each way and holds back a server whose client 
       call.socket.pause();
       const size = 96 << 20;
       const sent = call.sendAll(Buffer.alloc(size, "x"));
-      // The echo is not read, so no more is taken, once the connections' own buffers are full: TCP's grow to many MiB.
+      // The echo is not read, so nothing more is accepted once the buffers are full; those of TCP grow to many MiB.
       for (let held = 0; held === 0 || held !== call.socket.writableLength; await sleep(300))
         held = call.socket.writableLength;
       call.socket.resume();
@@ -379,7 +379,7 @@ test("port_forward carries 96 MiB each way and holds back a server whose client 
   });
 });
 
-/** Runs a server of Node's inside the pod's network namespace; it prints something when it listens. */
+/** Runs a Node.js server inside the pod's network namespace; it prints something when it listens. */
 async function withServer(pod: TestPod, script: string, body: () => Promise<void>): Promise<void> {
   const server = spawn("nsenter", [`--net=${pod.directory}/ns/net`, process.execPath, "-e", script], {
     stdio: ["ignore", "pipe", "inherit"],

@@ -1,4 +1,4 @@
-// What a test of the monitor needs to hang a process on its way into a container, by way of a frozen cgroup.
+// Helpers for tests of the monitor that make a process hang while entering a container, with a frozen cgroup.
 
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -6,7 +6,7 @@ import { expect } from "vitest";
 import { type Call, Type } from "./call.ts";
 import { type TestPod, until } from "./monitor-pod.ts";
 
-/** Whoever joins the container's cgroup is frozen, as in a checkpoint. */
+/** Freezes the container's cgroup, as a checkpoint does: processes that join it are frozen too. */
 export function freeze(pod: TestPod, id: string, frozen: boolean): void {
   const directory = freezerOf(pod, id);
   mkdirSync(directory, { recursive: true });
@@ -14,7 +14,7 @@ export function freeze(pod: TestPod, id: string, frozen: boolean): void {
   else writeFileSync(join(directory, "cgroup.freeze"), frozen ? "1" : "0");
 }
 
-/** What can do nothing more, not even die: one that is merely spawned may still be killed on its way there. */
+/** Frozen processes cannot even die; a process that has not joined yet can still be killed. */
 export function processesInFreezer(pod: TestPod, id: string): number[] {
   return numbersIn(join(freezerOf(pod, id), "cgroup.procs"));
 }
@@ -43,13 +43,13 @@ export function errorOf(call: Call): Promise<Record<string, unknown>> {
   return call.frame(Type.error);
 }
 
-/** Begins a start that cannot get on: its cgroup is frozen. */
+/** Begins a start that hangs because its cgroup is frozen. */
 export async function hangingStart(pod: TestPod): Promise<Call> {
   const request = pod.prepare("a", { args: ["sh", "-c", "touch /ran; sleep 1000"] });
   freeze(pod, "a", true);
   const before = childrenOf(pod.pid).length;
   const start = pod.call("start", request);
-  await until("it is under way", () => childrenOf(pod.pid).length > before);
+  await until("the start is in progress", () => childrenOf(pod.pid).length > before);
   return start;
 }
 

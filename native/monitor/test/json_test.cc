@@ -58,7 +58,7 @@ std::vector<Test> json_tests() {
   return {
       {"json: reads what it writes", reads_what_it_writes},
       {"json: resolves escapes", resolves_escapes},
-      {"json: refuses what is no JSON", refuses_what_is_no_json},
+      {"json: refuses invalid JSON", refuses_what_is_no_json},
       {"json: bounds depth", bounds_depth},
       {"json: numbers keep their type", numbers_keep_their_type},
   };

@@ -49,7 +49,7 @@ test("a container starts, exits, and is deleted", async () => {
   });
 });
 
-test("containers and execs ignore no signal: a command whose reader has gone ends", async () => {
+test("containers and execs ignore no signal: a command whose reader has closed the pipe dies", async () => {
   await withPod({}, async (pod) => {
     const ignored = (status: string) => /^SigIgn:\t(.*)$/m.exec(status)?.[1];
     expect(
@@ -73,7 +73,7 @@ test("containers and execs may use every processor, though the monitor is bound 
   });
 });
 
-test("a container may leave a core, whatever the soft limit that the monitor began with", async () => {
+test("a container may dump core, whatever soft limit the monitor was started with", async () => {
   const limits = (pid: unknown) =>
     /^Max core file size +(\S+) +(\S+)/m.exec(readFileSync(`/proc/${pid}/limits`, "utf8"));
   const own = limits("self");
@@ -89,7 +89,7 @@ test("a container may leave a core, whatever the soft limit that the monitor beg
   }
 });
 
-test("ns/ipc and ns/uts are no mounts, and lead to the namespaces of the pod, as its containers have them", async () => {
+test("ns/ipc and ns/uts are links, not mounts, to the namespaces that the pod's containers are in", async () => {
   await withPod({}, async (pod) => {
     const space = (of: number | string, type: string) => readlinkSync(`/proc/${of}/ns/${type}`);
     const states = [await pod.run("a", {}), await pod.run("b", {})];
@@ -105,7 +105,7 @@ test("ns/ipc and ns/uts are no mounts, and lead to the namespaces of the pod, as
   });
 });
 
-test("a failed start leaves nothing but an empty log and can be made good", async () => {
+test("a failed start leaves nothing but an empty log and can be retried", async () => {
   await withPod({}, async (pod) => {
     await expect(pod.run("a", { args: ["/bin/nothing"] })).rejects.toMatchObject({ kind: "not_executable" });
     expect(pod.logLines("a")).toEqual([]);
@@ -133,7 +133,7 @@ test("stop sends the signal and waits for the exit", async () => {
   });
 });
 
-test("stop kills at its deadline, which later calls only bring forward", async () => {
+test("stop kills at its deadline, which later calls can only shorten", async () => {
   await withPod({}, async (pod) => {
     await pod.run("a", { args: ["sh", "-c", "trap 'echo asked' TERM; echo ready; while :; do sleep 0.02; done"] });
     await until("the trap is set", () => pod.logLines("a").includes("stdout F ready"));
@@ -154,7 +154,7 @@ test("stop kills at its deadline, which later calls only bring forward", async (
   });
 });
 
-test("a frozen container is killed at the deadline, and with it what it froze below itself", async () => {
+test("a frozen container is killed at the deadline, including cgroups that it has frozen inside its own", async () => {
   await withPod({}, async (pod) => {
     await pod.run("a", { args: ["sh", "-c", "sleep 1000 & sleep 1000"] });
     const freezer = join("/sys/fs/cgroup/freezer", pod.cgroup, "a");
@@ -176,7 +176,7 @@ test("a frozen container is killed at the deadline, and with it what it froze be
   });
 });
 
-test("what a container nested 40 cgroups deep, with a path longer than PATH_MAX, dies and goes with it", async () => {
+test("processes that a container put 40 cgroups deep, in a path longer than PATH_MAX, are killed and removed with it", async () => {
   const nest = [
     "import os, sys",
     "os.chdir(sys.argv[1])",
@@ -198,7 +198,7 @@ test("what a container nested 40 cgroups deep, with a path longer than PATH_MAX,
   });
 });
 
-test("a stop whose caller hangs up goes on", async () => {
+test("a stop continues after its caller has hung up", async () => {
   await withPod({}, async (pod) => {
     await pod.run("a", {});
     const stop = pod.call("stop", { id: "a", signal: sigterm, timeout_ms: 200 });
@@ -216,7 +216,7 @@ test("with a shared PID namespace nothing survives a container's init", async ()
     await pod.run("b", {});
     const begun = performance.now();
     expect(await pod.exited("a")).toMatchObject({ exit_code: 4 });
-    expect(performance.now() - begun).toBeLessThan(900); // the straggler held the log's pipe and was killed
+    expect(performance.now() - begun).toBeLessThan(900); // the leftover process held the log's pipe and was killed
     expect((await pod.execOutput("b", "sh", "-c", "ps | grep -c 'sleep 100000[0]'")).trim()).toBe("1");
   });
 });
@@ -270,7 +270,7 @@ test("when the shared init dies every container is reported", async () => {
     // The init itself is reaped last.
     await watch.until(() => watch.frames.some((frame) => frame.payload.includes("init_lost")));
     await expect(pod.run("c", {})).rejects.toMatchObject({ kind: "state" });
-    // A daemon that was not there is told by its own watch.
+    // A daemon that was not connected learns it from its own watch.
     const late = pod.call("watch");
     await late.until(() => late.frames.some((frame) => frame.payload.includes("init_lost")));
     expect(pod.warnings()).toContain("the init of the pod's PID namespace died");
@@ -278,14 +278,15 @@ test("when the shared init dies every container is reported", async () => {
   });
 });
 
-test("an OOM kill is an event and stands in the exit record", async () => {
+test("an OOM kill is reported as an event and in the exit record", async () => {
   await withPod({}, async (pod) => {
     const watch = pod.call("watch");
-    // One process alone: of a pipeline's two the second may have the kernel kill the shell as well.
+    // A single process: with the two of a pipeline the kernel may kill the shell as well.
     const hog = "tail -c 100m /dev/zero";
     await pod.run("init", { args: ["tail", "-c", "200m", "/dev/zero"], memoryBytes: 16 << 20 });
     expect(await pod.exited("init")).toMatchObject({ exit_code: 137, signal: sigkill, oom_killed: true });
-    // The kernel killed in its cgroup: both peers report that as the container's, however its init ended.
+    // A process in its cgroup was killed: other runtimes report that as an OOM kill of the container, however its init
+    // exited.
     await pod.run("child", { args: ["sh", "-c", `${hog}; echo $?; exit 9`], memoryBytes: 16 << 20 });
     expect(await pod.exited("child")).toMatchObject({ exit_code: 9, signal: 0, oom_killed: true });
     const events = () => watch.frames.map((frame) => JSON.parse(frame.payload.toString()));
@@ -298,7 +299,7 @@ test("an OOM kill is an event and stands in the exit record", async () => {
   });
 });
 
-test("the exit record stands before anybody is told", async () => {
+test("the exit record is written before the exit is reported", async () => {
   await withPod({}, async (pod) => {
     const watch = pod.call("watch");
     await pod.run("a", { args: ["sh", "-c", "sleep 0.05"] });
@@ -326,7 +327,7 @@ test("resources are updated", async () => {
     expect(readFileSync(`/sys/fs/cgroup/memory${pod.cgroup}/a/memory.limit_in_bytes`, "utf8").trim()).toBe(
       `${32 << 20}`,
     );
-    // The kernel takes no sum with swap below the limit of memory, at no moment.
+    // The kernel never accepts a limit of memory plus swap below that of memory.
     const limits = () =>
       ["memory.limit_in_bytes", "memory.memsw.limit_in_bytes"].map((file) =>
         Number(readFileSync(`/sys/fs/cgroup/memory${pod.cgroup}/a/${file}`, "utf8")),
@@ -338,7 +339,7 @@ test("resources are updated", async () => {
   });
 });
 
-test("shutdown ends running containers, after their grace when they use it", async () => {
+test("shutdown stops running containers, and kills them after the grace period", async () => {
   await withPod({}, async (pod) => {
     const polite = await pod.run("polite", {
       args: ["sh", "-c", "trap 'echo bye; exit 0' TERM; echo ready; while :; do sleep 0.02; done"],
@@ -357,7 +358,7 @@ test("shutdown ends running containers, after their grace when they use it", asy
   });
 });
 
-test("a sandbox that cannot be made is an ERROR on descriptor 3, with everything undone", async () => {
+test("a sandbox that cannot be created is an ERROR on descriptor 3, with everything undone", async () => {
   const directory = mkdtempSync(join(tmpdir(), "keelson-monitor-bad-"));
   try {
     await expect(spawnMonitor(directory)).rejects.toMatchObject({ errno: 2 });

@@ -39,7 +39,7 @@ void timers_fire_in_order_and_once() {
   EXPECT_EQUAL(order, "ab");
 }
 
-// Two descriptors are ready in one round and the first to be called destroys the other's watch.
+// Two descriptors are ready in one round, and the first handler destroys the other's watch.
 void a_stopped_watch_is_not_called_again() {
   auto loop = make_loop();
   Pipe pipes[2];
@@ -50,7 +50,7 @@ void a_stopped_watch_is_not_called_again() {
       ++calls;
       watches[1 - i].stop();
       pipes[1 - i].read_end.reset();
-      watches[i].stop();  // its own too, from inside its handler
+      watches[i].stop();  // including its own, from inside its handler
       loop->defer([&] { loop->stop(); });
     });
     EXPECT(watch.has_value());
@@ -93,8 +93,8 @@ std::vector<Test> loop_tests() {
   return {
       {"loop: timers fire in order and once", timers_fire_in_order_and_once},
       {"loop: a stopped watch is not called again", a_stopped_watch_is_not_called_again},
-      {"loop: a hung-up pipe that nobody wants does not spin", a_hung_up_pipe_that_nobody_wants_does_not_spin},
-      {"loop: quiet is told once", quiet_is_told_once},
+      {"loop: a hung-up pipe without wanted events does not spin", a_hung_up_pipe_that_nobody_wants_does_not_spin},
+      {"loop: quiet is reported once", quiet_is_told_once},
   };
 }
 

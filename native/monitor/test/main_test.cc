@@ -29,7 +29,7 @@ void expect_equal(long actual, long wanted, const char* file, int line) {
 }
 
 void expect_true(bool truth, const char* condition, const char* file, int line) {
-  if (!truth) fail_at(file, line, std::string("not so: ") + condition);
+  if (!truth) fail_at(file, line, std::string("not true: ") + condition);
 }
 
 Directory::Directory() {

@@ -1,4 +1,4 @@
-// A pod on this host for the monitor's tests: a real keelson-monitor, busybox as the root's only layer.
+// A pod on this host for the monitor's tests: a real keelson-monitor, with busybox as the only layer of the root.
 
 import { type ChildProcess, execFileSync, spawn, spawnSync } from "node:child_process";
 import { randomBytes } from "node:crypto";
@@ -25,7 +25,7 @@ export const monitorBinary = process.env.KEELSON_MONITOR ?? join(import.meta.dir
 export interface PodOptions {
   readonly pid?: "pod" | "container" | "host";
   readonly net?: "pod" | "host";
-  /** Descriptor 4; the daemon's own kind when absent. */
+  /** Descriptor 4; as given by the daemon if absent. */
   readonly descriptor4?: "nothing" | "another file";
 }
 
@@ -38,14 +38,14 @@ export interface ContainerOptions {
   readonly memoryBytes?: number;
   readonly uid?: number;
   readonly capabilities?: readonly string[];
-  /** Beside PATH. */
+  /** In addition to PATH. */
   readonly env?: readonly string[];
   readonly handler?: { readonly binary: string; readonly root: string };
 }
 
 export type State = Record<string, unknown>;
 
-/** Runs `body` with a pod that is shut down behind it; what it leaves on the host fails the test. */
+/** Runs `body` with a pod that is shut down afterwards; anything it leaves on the host fails the test. */
 export async function withPod(options: PodOptions, body: (pod: TestPod) => Promise<void>): Promise<void> {
   const pod = await TestPod.start(options);
   try {
@@ -114,7 +114,7 @@ export class TestPod {
     return call;
   }
 
-  /** A call that has nothing but a reply. */
+  /** A call that has only a reply. */
   async ask(op: string, request: object = {}): Promise<State> {
     const call = this.call(op, request);
     const reply = await call.frame(Type.reply);
@@ -126,7 +126,7 @@ export class TestPod {
     return this.ask("start", this.prepare(id, options));
   }
 
-  /** Writes the bundle; the answer is the start request. */
+  /** Writes the bundle and returns the start request. */
   prepare(id: string, options: ContainerOptions): object {
     const bundle = join(this.directory, "containers", id);
     rmSync(bundle, { recursive: true, force: true }); // a volatile overlay's upper directory cannot be used again
@@ -154,7 +154,7 @@ export class TestPod {
     return join(this.directory, `${id}.log`);
   }
 
-  /** The log's lines without their times. */
+  /** The log's lines without timestamps. */
   logLines(id: string): string[] {
     const lines = readFileSync(this.logPath(id), "utf8").split("\n");
     return lines.slice(0, -1).map((line) => line.slice(line.indexOf(" ") + 1));
@@ -214,7 +214,7 @@ export class TestPod {
     if (left.length > 0) throw new Error(`left behind: ${left.join(", ")}`);
   }
 
-  /** For a test that failed half-way: takes down by force what the monitor would have. */
+  /** For a test that failed halfway: removes by force what the monitor would have removed. */
   cleanUp(): void {
     if (this.process.exitCode === null) this.process.kill("SIGKILL");
     for (const root of cgroupDirectories(this.cgroup)) killAll(root);
@@ -293,7 +293,7 @@ export async function spawnMonitor(
     stdio: ["ignore", "ignore", "ignore", "pipe", ...fourth],
   });
   const pipe = child.stdio[3];
-  if (!(pipe instanceof Readable)) throw new Error("descriptor 3 is no stream");
+  if (!(pipe instanceof Readable)) throw new Error("descriptor 3 is not a stream");
   const chunks: Buffer[] = [];
   for await (const chunk of pipe) chunks.push(chunk);
   let bytes = Buffer.concat(chunks);
@@ -319,7 +319,7 @@ export function isAlive(pid: unknown): boolean {
 export async function until(what: string, holds: () => boolean, limitMs = 10_000): Promise<void> {
   const end = Date.now() + limitMs;
   while (!holds()) {
-    if (Date.now() > end) throw new Error(`not within ${limitMs} ms: ${what}`);
+    if (Date.now() > end) throw new Error(`timeout after ${limitMs} ms: ${what}`);
     await new Promise((resolve) => setTimeout(resolve, 5));
   }
 }
@@ -341,12 +341,12 @@ function commandOf(pid: string): string {
 }
 
 function cgroupDirectories(cgroup: string): string[] {
-  // It warns of what goes while it looks, which is other tests'.
+  // find warns about directories of other tests that are removed meanwhile.
   const found = spawnSync("find", ["/sys/fs/cgroup", "-name", cgroup.slice(1)], { encoding: "utf8" });
   return found.stdout.split("\n").filter(Boolean);
 }
 
-/** In each directory's own shell: a path may be longer than the kernel takes. 0 stands for a process of another PID namespace. */
+/** Uses a shell in each directory: a path may be longer than PATH_MAX. Pid 0 is a process of another PID namespace. */
 function killAll(root: string): void {
   const inEach = (file: string, script: string) =>
     spawnSync("find", [root, "-name", file, "-execdir", "sh", "-c", script, ";"]);

@@ -42,7 +42,7 @@ describe.each(["/usr/sbin/runc", "/usr/bin/crun"].filter(existsSync))("%s", (bin
       expect(stopped).toMatchObject({ exit_code: 5, signal: 0 });
       expect(pod.logLines("a")).toContain("stdout F asked");
       await pod.ask("delete", { id: "a" });
-      // The binary that sent the signal may end after the container, and its log goes with it.
+      // The binary that sent the signal may exit after the container, and its log is removed then.
       await expect.poll(() => bundleFiles(pod, "a")).toEqual(["config.json", "rootfs", "rootfs.json", "upper", "work"]);
       expect(readFileSync("/proc/self/mountinfo", "utf8")).not.toContain(join(pod.directory, "containers"));
     });
@@ -111,7 +111,7 @@ describe.each(["/usr/sbin/runc", "/usr/bin/crun"].filter(existsSync))("%s", (bin
   });
 });
 
-test("a binary that is missing, or fails with its own words", async () => {
+test("a binary that is missing, or fails with its own message", async () => {
   await withPod({}, async (pod) => {
     await expect(pod.run("a", { handler: handler(pod, "/no/such/runtime") })).rejects.toMatchObject({ errno: 2 });
     const failing = join(pod.directory, "failing");
@@ -123,9 +123,9 @@ test("a binary that is missing, or fails with its own words", async () => {
 
 test.each([
   ["one line", '{"msg":"an earlier one","level":"warning"}\n{"msg":"reason 43","level":"error"}\n'],
-  // crun 1.28 writes so.
+  // The format of crun 1.28.
   ["several lines", '{\n  "msg": "reason 43",\n  "level": "error"\n}\n'],
-])("a runtime's message is that of its log's last entry, on %s", async (_lines, log) => {
+])("the error message is the runtime's last log entry, on %s", async (_lines, log) => {
   await withPod({}, async (pod) => {
     const [failing, entries] = [join(pod.directory, "failing"), join(pod.directory, "entries")];
     writeFileSync(entries, log);

@@ -20,7 +20,7 @@ function header(type: number, version: number, length: number): Buffer {
   return bytes;
 }
 
-test("frames that must not come are refused, and the monitor lives on", async () => {
+test("invalid frames are refused, and the monitor keeps running", async () => {
   await withPod({}, async (pod) => {
     const request = Buffer.from(JSON.stringify({ op: "state" }));
     const wrong = [
@@ -69,7 +69,7 @@ test("bad arguments are `invalid`", async () => {
   });
 });
 
-test("a request in single bytes is understood, and one of 1 MiB", async () => {
+test("a request sent byte by byte is accepted, and one of 1 MiB", async () => {
   await withPod({}, async (pod) => {
     const call = pod.connect();
     for (const byte of encode(Type.request, JSON.stringify({ op: "state" }))) {
@@ -85,7 +85,7 @@ test("a request in single bytes is understood, and one of 1 MiB", async () => {
   });
 });
 
-test("beyond 192 connections one is told that the monitor is busy, however many come", async () => {
+test("connections beyond 192 get the error busy, however many there are", async () => {
   await withPod({}, async (pod) => {
     const watchers = Array.from({ length: 192 }, () => pod.call("watch"));
     await Promise.all(watchers.map((call) => call.frame(Type.event)));
@@ -115,7 +115,7 @@ test("a frozen exec client stops its process, and neither memory nor others", as
   });
 });
 
-test("a frozen attached client is cut off; the log and its neighbour go on", async () => {
+test("a frozen attached client is disconnected; the log and the other client continue", async () => {
   await withPod({}, async (pod) => {
     await pod.run("a", { args: ["sh", "-c", "read go; seq 1 300000; echo end; sleep 100000"], stdin: true });
     const frozen = pod.call("attach", { id: "a", stdin: false });
@@ -156,7 +156,7 @@ test("a watcher that does not read is dropped", async () => {
   });
 }, 120_000);
 
-/** How many clients the monitor holds a socket of. */
+/** How many client sockets the monitor has open. */
 function connectionsOf(pod: TestPod): number {
   const links = readdirSync(`/proc/${pod.pid}/fd`).map((fd) => {
     try {
@@ -165,5 +165,5 @@ function connectionsOf(pod: TestPod): number {
       return "";
     }
   });
-  return links.filter((link) => link.startsWith("socket:")).length - 1; // one listens
+  return links.filter((link) => link.startsWith("socket:")).length - 1; // without the listening one
 }

@@ -57,7 +57,7 @@ void refuses_at_the_header() {
   std::string reserved = frame(1, "{}");
   reserved[2] = 1;
   EXPECT(refuses(reserved));
-  // Too long ones are refused before their payload arrives.
+  // Frames that are too long are refused before their payload arrives.
   EXPECT(refuses(frame(1, std::string((1 << 20) + 1, ' ')).substr(0, frame_header_size)));
   EXPECT(refuses(frame(2, std::string((64 << 10) + 1, ' ')).substr(0, frame_header_size)));
   EXPECT(refuses(std::string("\x02\x01\0\0\xff\xff\xff\xff", 8)));
@@ -88,9 +88,9 @@ std::vector<Test> protocol_tests() {
   return {
       {"protocol: reads frame by frame", reads_frame_by_frame},
       {"protocol: waits for the rest", waits_for_the_rest},
-      {"protocol: refuses at the header", refuses_at_the_header},
-      {"protocol: takes the largest", takes_the_largest},
-      {"protocol: says what failed", says_what_failed},
+      {"protocol: refuses invalid frames at the header", refuses_at_the_header},
+      {"protocol: accepts the largest frame", takes_the_largest},
+      {"protocol: an error says what failed", says_what_failed},
   };
 }
 

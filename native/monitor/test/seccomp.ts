@@ -1,4 +1,4 @@
-// A seccomp filter by hand: what `seccomp_bpf` of PROTOCOL.md points to, struct sock_filter[] (linux/filter.h).
+// Hand-written seccomp filters: the content of `seccomp_bpf` (PROTOCOL.md), struct sock_filter[] (linux/filter.h).
 
 const loadWord = 0x20; // BPF_LD | BPF_W | BPF_ABS
 const jumpIfEqual = 0x15; // BPF_JMP | BPF_JEQ | BPF_K

@@ -1,4 +1,4 @@
-// Filters asked about system calls, held against the kernel: a child loads the same program and makes the call.
+// Compares the interpretation of filters with the kernel's: a child loads the same program and makes the call.
 #include "monitor/setup/seccomp_filter.h"
 
 #include <linux/audit.h>
@@ -18,9 +18,9 @@ namespace keelson::test {
 
 namespace {
 
-constexpr int asked = SYS_getpriority;  // harmless, and no filter's subject
+constexpr int asked = SYS_getpriority;  // harmless
 
-// Whether the kernel lets getpriority(a, b) pass; nothing when it does not take the program.
+// Whether the kernel allows getpriority(a, b); nullopt if it does not accept the program.
 std::optional<bool> kernel_allows(const SeccompProgram& filter, uint64_t a, uint64_t b) {
   const pid_t pid = fork();
   if (pid == 0) {
@@ -40,7 +40,7 @@ std::optional<bool> kernel_allows(const SeccompProgram& filter, uint64_t a, uint
 
 constexpr uint32_t refusal = SECCOMP_RET_ERRNO | EUCLEAN;
 
-// Other calls (exit) pass; this one meets `body`.
+// Other calls (exit) are allowed; `body` decides about this one.
 SeccompProgram around(std::initializer_list<sock_filter> body) {
   SeccompProgram filter = {
       BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, nr)),
@@ -97,8 +97,8 @@ void lets_nothing_pass_that_it_cannot_follow() {
 
 std::vector<Test> seccomp_filter_tests() {
   return {
-      {"seccomp filter: runs programs as the kernel does", runs_programs_as_the_kernel_does},
-      {"seccomp filter: lets nothing pass that it cannot follow", lets_nothing_pass_that_it_cannot_follow},
+      {"seccomp filter: interprets programs as the kernel does", runs_programs_as_the_kernel_does},
+      {"seccomp filter: a program that cannot be interpreted allows nothing", lets_nothing_pass_that_it_cannot_follow},
   };
 }
 

@@ -1,4 +1,4 @@
-// SELinux labels on their way from the daemon's files to the options of mounts.
+// SELinux labels, from the daemon's files to the mount options.
 #include <string>
 
 #include "monitor/pod/sandbox.h"
@@ -52,7 +52,7 @@ void a_label_stands_in_quotes_among_options() {
                "redirect_dir=nofollow,metacopy=off,upperdir=/upper,workdir=/work,volatile");
 }
 
-// The layer itself has its own label, and one directory makes no overlay.
+// A bind mount of the layer would show the layer's own label, and one directory is not enough for an overlay.
 void an_image_of_one_layer_becomes_an_overlay() {
   const RootfsSpec spec{{"/top"}, "/upper", "/work", {{"/bundle/images/0", {"/layer"}, ""}}, {}};
   const RootfsPlan labelled = plan_rootfs(spec, "/bundle", label);
@@ -67,9 +67,9 @@ void an_image_of_one_layer_becomes_an_overlay() {
 
 std::vector<Test> selinux_label_tests() {
   return {{"SELinux labels are read", labels_are_read},
-          {"what could be another option is no SELinux label", what_could_be_another_option_is_no_label},
-          {"an SELinux label stands in quotes among options", a_label_stands_in_quotes_among_options},
-          {"an image of one layer becomes an overlay by its label", an_image_of_one_layer_becomes_an_overlay}};
+          {"a text that could contain another option is not an SELinux label", what_could_be_another_option_is_no_label},
+          {"an SELinux label is quoted in options", a_label_stands_in_quotes_among_options},
+          {"a label makes an image of one layer an overlay", an_image_of_one_layer_becomes_an_overlay}};
 }
 
 }  // namespace keelson::test

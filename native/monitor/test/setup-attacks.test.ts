@@ -1,4 +1,4 @@
-// Hostile images and neighbours: each named by its CVE where it has one, built and run.
+// Hostile images and containers: each attack is built and run, and named by its CVE if it has one.
 
 import { execFileSync } from "node:child_process";
 import { createHash } from "node:crypto";
@@ -40,7 +40,7 @@ describe.each(builds)("attacks, $build build", ({ build, program }) => {
     expect(listing).toEqual(["decoy"]);
   });
 
-  /** Puts a link into the image in place of what is at `path`. */
+  /** Replaces `path` in the image by a link. */
   function link(path: string, target: string): void {
     rmSync(join(pod.layer, path), { recursive: true, force: true });
     symlinkSync(target, join(pod.layer, path));
@@ -101,7 +101,7 @@ describe.each(builds)("attacks, $build build", ({ build, program }) => {
       );
     });
 
-    test.each(["/dev", "/proc", "/sys"])("a file of the image at %s is told to be no directory", async (path) => {
+    test.each(["/dev", "/proc", "/sys"])("a file of the image at %s is reported as not a directory", async (path) => {
       rmSync(join(pod.layer, path), { recursive: true });
       writeFileSync(join(pod.layer, path), "");
       expect((await pod.run({})).news.at(-1)).toMatchObject({
@@ -150,7 +150,7 @@ describe.each(builds)("attacks, $build build", ({ build, program }) => {
       expect(failure(await pod.run({ mounts }))).toContain("refuse to mount over procfs at /proc");
     });
 
-    test("so is a part of the host's procfs over it, and the whole of it leaves a procfs", async () => {
+    test("a part of the host's procfs over /proc is refused, a complete procfs is allowed", async () => {
       const over = (source: string) => [
         ...defaultMounts,
         { destination: "/proc", type: "bind", source, options: ["rbind"] },
@@ -161,7 +161,7 @@ describe.each(builds)("attacks, $build build", ({ build, program }) => {
       );
     });
 
-    test("something else mounted there, before or instead of it, does not start", async () => {
+    test("a container with something else mounted there, before or instead of procfs, does not start", async () => {
       const bind = { destination: "/proc", type: "bind", source: outside, options: ["rbind"] };
       const others = defaultMounts.filter(({ destination }) => destination !== "/proc");
       expect(failure(await pod.run({ mounts: [bind, ...others] }))).toContain("check that a procfs is at /proc");
@@ -169,7 +169,7 @@ describe.each(builds)("attacks, $build build", ({ build, program }) => {
       expect(failure(await pod.run({ mounts: [tmpfs, ...others] }))).toContain("check that a procfs is at /proc");
     });
 
-    test("a file that runc and crun let be covered may be covered, in the part of it that is read-only", async () => {
+    test("a file that runc and crun allow to be covered can be covered, even in a read-only part of /proc", async () => {
       const covered = "/proc/sys/kernel/ns_last_pid";
       const source = join(outside, "decoy");
       const mounts = [...defaultMounts, { destination: covered, type: "bind", source, options: ["bind", "ro"] }];
@@ -191,7 +191,7 @@ describe.each(builds)("attacks, $build build", ({ build, program }) => {
     });
 
     test("a security label goes to the kernel's procfs, whatever the image has at /proc (CVE-2023-28642)", async () => {
-      // AppArmor, where there is one, knows no such profile: the kernel refuses it; the image's own file would take it.
+      // AppArmor, if enabled, has no such profile, so the kernel refuses it; the image's own file would accept it.
       const fake = join(pod.layer, "proc/self/attr/apparmor/exec");
       mkdirSync(join(fake, ".."), { recursive: true });
       writeFileSync(fake, "", { mode: 0o666 });
@@ -202,7 +202,7 @@ describe.each(builds)("attacks, $build build", ({ build, program }) => {
         "set the security label",
       );
       expect(existsSync(join(pod.upper, "proc/self/attr/apparmor/exec"))).toBe(false);
-      // Nor to SELinux's.
+      // The same for SELinux.
       const attributes = ["proc/self/attr/exec", "proc/self/attr/keycreate"];
       for (const name of attributes) writeFileSync(join(pod.layer, name), "", { mode: 0o666 });
       const labelled = { selinuxLabel: "keelson_u:keelson_r:no_such_t:s0" };
@@ -229,7 +229,7 @@ describe.each(builds)("attacks, $build build", ({ build, program }) => {
       expect(failure(outcome)).toContain("mount the console");
     });
 
-    test("a ptmx of the image is no terminal", async () => {
+    test("a ptmx of the image is not used as a terminal", async () => {
       mkdirSync(join(pod.layer, "dev/pts"));
       writeFileSync(join(pod.layer, "dev/pts/ptmx"), "");
       const mounts = defaultMounts.filter((mount) => !mount.destination.startsWith("/dev"));
@@ -253,7 +253,7 @@ describe.each(builds)("attacks, $build build", ({ build, program }) => {
     mkdirSync(join(below, "secret"), { recursive: true });
     writeFileSync(join(below, "secret/file"), "");
     mkdirSync(join(pod.layer, "shown"));
-    // trusted.overlay.redirect, as overlay itself writes it for a directory that was renamed.
+    // trusted.overlay.redirect, as written by overlayfs itself for a renamed directory.
     execFileSync("python3", [
       "-c",
       "import os,sys; os.setxattr(sys.argv[1], 'trusted.overlay.redirect', b'/secret')",
@@ -284,7 +284,7 @@ describe.each(builds)("attacks, $build build", ({ build, program }) => {
             renameSync(join(volume, "target"), join(volume, "link"));
             renameSync(join(volume, "real2"), join(volume, "target"));
           } catch {
-            // A start may have made the target in the moment it was away.
+            // A start may have created the target while it was missing.
             rmSync(join(volume, "real2"), { recursive: true, force: true });
           }
           await new Promise((resolve) => setImmediate(resolve));
@@ -302,7 +302,7 @@ describe.each(builds)("attacks, $build build", ({ build, program }) => {
   });
 
   describe("the entering process (CVE-2016-9962, CVE-2019-5736)", () => {
-    // Looks at every other process for descriptors beyond the standard ones and for programs it can open.
+    // Checks every other process for descriptors beyond the standard ones and for programs it can open.
     const peek = [
       "while :; do for p in /proc/[0-9]*; do",
       '[ "$p" = "/proc/$$" ] && continue;',
@@ -363,7 +363,7 @@ describe.each(builds)("attacks, $build build", ({ build, program }) => {
     expect(readFileSync("/proc/sys/kernel/core_pattern", "utf8")).toBe(before);
   });
 
-  test("a sysctl of the network is refused to a pod on the host's", async () => {
+  test("a network sysctl is refused for a pod on the host's network", async () => {
     const namespaces = { net: "host", ipc: "pod", uts: "pod", pid: "container" };
     const unchanged = readFileSync("/proc/sys/net/ipv4/ip_default_ttl", "utf8").trim();
     const outcome = await pod.run({ sandbox: { namespaces, sysctls: { "net.ipv4.ip_default_ttl": unchanged } } });
@@ -381,12 +381,12 @@ describe.each(builds)("attacks, $build build", ({ build, program }) => {
     expect((await pod.run({ mounts })).news.at(-1)).toMatchObject({ event: "error", kind: "invalid" });
   });
 
-  test("a cgroup path that climbs is refused", async () => {
+  test("a cgroup path with .. is refused", async () => {
     const outcome = await pod.run({ linux: { cgroupsPath: `${pod.cgroup}/../../x` } });
     expect(outcome.news.at(-1)).toMatchObject({ event: "error", kind: "invalid" });
   });
 
-  test("device nodes beyond those allowed cannot be opened", async () => {
+  test("device nodes other than the allowed ones cannot be opened", async () => {
     const text = await pod.shell(
       "/bin/busybox mknod /tmp/kmsg c 1 11 && cat /tmp/kmsg; echo x > /dev/null && echo fine",
       {

@@ -1,4 +1,4 @@
-// A container's cgroup: limits that really hold, updates that are all or nothing, device programs of v2.
+// A container's cgroup: limits are enforced, updates are all or nothing, device programs of v2.
 
 import { execFileSync, spawnSync } from "node:child_process";
 import { existsSync, mkdirSync, readFileSync, rmdirSync, writeFileSync } from "node:fs";
@@ -24,7 +24,7 @@ describe.each(builds)("cgroups, $build build", ({ program }) => {
       join(hierarchies, name.slice(0, name.indexOf("/")), pod.containerCgroup, name.slice(name.indexOf("/") + 1));
     const read = (name: string) => readFileSync(file(name), "utf8").trim();
 
-    test("every resource is in its file", async () => {
+    test("every resource is written to its file", async () => {
       const megabytes = 64 * 1024 * 1024;
       pod.write({
         args: ["sh", "-c", "echo ready; read go"],
@@ -64,7 +64,7 @@ describe.each(builds)("cgroups, $build build", ({ program }) => {
       expect(outcome.news.find((line) => line.event === "exited")).toMatchObject({ exit_code: 137 });
     });
 
-    test("a cpuset directory above it that another pod has made and not yet filled is filled", async () => {
+    test("an empty cpuset of a parent directory, just created by another pod, is filled", async () => {
       const above = join(hierarchies, "cpuset", pod.cgroup);
       mkdirSync(above);
       expect(readFileSync(join(above, "cpuset.cpus"), "utf8").trim()).toBe("");
@@ -77,7 +77,7 @@ describe.each(builds)("cgroups, $build build", ({ program }) => {
       await running.end();
     });
 
-    test("one wrong resource takes back all others and leaves no cgroup", async () => {
+    test("one invalid resource undoes all others and leaves no cgroup", async () => {
       const outcome = await pod.run({
         linux: { resources: { cpu: { shares: 700 }, memory: { limit: 2 ** 26, swap: 2 ** 25 } } },
       });
@@ -97,7 +97,7 @@ describe.each(builds)("cgroups, $build build", ({ program }) => {
       },
     );
 
-    test("cgroups that the container made inside its own go with it", async () => {
+    test("cgroups that the container created inside its own are removed with it", async () => {
       pod.write({ args: ["sh", "-c", "echo ready; read go"] });
       const running = pod.start();
       await running.output("ready\n");
@@ -108,7 +108,7 @@ describe.each(builds)("cgroups, $build build", ({ program }) => {
     });
   });
 
-  test("a device program on a v2 cgroup answers as the rules say, and can be replaced", () => {
+  test("a device program on a v2 cgroup enforces the rules and can be replaced", () => {
     const root = hybrid ? join(hierarchies, "unified") : hierarchies;
     const directory = join(root, `${pod.cgroup.slice(1)}-devices`);
     const news = join(pod.base, "news");

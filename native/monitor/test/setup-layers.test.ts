@@ -1,4 +1,4 @@
-// Roots of many layers as kernels before 6.7 are told them, in one page of mount options: any kernel takes it so.
+// Roots of many layers passed in one page of mount options, as kernels before 6.7 need it; every kernel accepts that.
 
 import { execFileSync, spawnSync } from "node:child_process";
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
@@ -20,7 +20,7 @@ describe.each(builds)("layers in one page, $build build", ({ program }) => {
     rmSync(bundle, { recursive: true });
   });
 
-  /** Layer directories of names as long as an image store has, top first. */
+  /** Layer directories with names as long as in an image store, top first. */
   function makeLayers(count: number): string[] {
     return Array.from({ length: count }, (_, at) => {
       const layer = join(bundle, `${at}`.padStart(64, "0"), "root");
@@ -40,8 +40,8 @@ describe.each(builds)("layers in one page, $build build", ({ program }) => {
     return { status, news: output[3] ?? "" };
   }
 
-  // 127 are an image's most by the limits of Docker, 500 overlayfs's own.
-  test.each([127, 500])("%i layers are one root, and it can be written to", (count) => {
+  // Docker allows 127 layers for an image, overlayfs 500.
+  test.each([127, 500])("%i layers become one writable root", (count) => {
     const upper = join(bundle, "upper");
     expect(mountRoot(makeLayers(count), { upper, work: join(bundle, "work") })).toEqual({ status: 0, news: "" });
     expect(readFileSync(join(root, "top"), "utf8")).toBe("of 0");
@@ -53,13 +53,13 @@ describe.each(builds)("layers in one page, $build build", ({ program }) => {
     );
   });
 
-  test("a view without a writable layer has as many", () => {
+  test("a root without a writable layer can have as many", () => {
     expect(mountRoot(makeLayers(127), {})).toEqual({ status: 0, news: "" });
     expect(existsSync(join(root, "own-126"))).toBe(true);
     expect(() => writeFileSync(join(root, "top"), "")).toThrow("EROFS");
   });
 
-  test("what is more than overlayfs takes is refused in words, as is a path that leaves no room", () => {
+  test("more layers than overlayfs supports are refused, and so is a path too long for the page", () => {
     const layers = makeLayers(2);
     const many = Array.from({ length: 501 }, (_, at) => layers[at % 2] ?? "");
     expect(mountRoot(many, {})).toMatchObject({ status: 1, news: expect.stringContaining("overlayfs takes 500") });
@@ -68,7 +68,7 @@ describe.each(builds)("layers in one page, $build build", ({ program }) => {
     expect(news).toContain("with one page of options: Argument list too long");
   });
 
-  test("a layer that is not there is named", () => {
+  test("the error for a missing layer names it", () => {
     const { status, news } = mountRoot([...makeLayers(1), "/no/such/layer"], {});
     expect(status).toBe(1);
     expect(news).toContain("mount the root filesystem /no/such/layer: No such file or directory");

@@ -1,4 +1,4 @@
-// Mounts of a container: what it sees, what may be written, and what passes between it and the host.
+// Mounts of a container: what it sees, what it may write to, and what propagates between it and the host.
 
 import { execFileSync } from "node:child_process";
 import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
@@ -29,26 +29,26 @@ describe.each(builds)("mounts, $build build", ({ program }) => {
     { destination, type: "bind", source: volume, options },
   ];
 
-  /** A tmpfs at volume/sub, so that there is a mount below the mount. */
+  /** Mounts a tmpfs at volume/sub, so that the volume has a submount. */
   function mountBelow(): void {
     mount("-t", "tmpfs", "none", join(volume, "sub"));
     mounted.push(join(volume, "sub"));
   }
 
-  /** Makes the volume a mount of its own with this propagation. */
+  /** Makes the volume a separate mount with this propagation. */
   function makePeers(propagation: "shared" | "private"): void {
     mount("--bind", volume, volume);
     mounted.push(volume);
     mount(`--make-${propagation}`, volume);
   }
 
-  test("the root's changes go to the upper directory, the layer stays", async () => {
+  test("changes in the root are written to the upper directory, the layer stays unchanged", async () => {
     expect(await pod.shell("echo new > /etc/file; cat /etc/file")).toBe("new\n");
     expect(readFileSync(join(pod.upper, "etc/file"), "utf8")).toBe("new\n");
     expect(existsSync(join(pod.layer, "etc/file"))).toBe(false);
   });
 
-  test("a read-only root refuses writes, its volumes take them", async () => {
+  test("a read-only root refuses writes, its volumes accept them", async () => {
     const text = await pod.shell("touch /x; touch /volume/x && echo ok", {
       root: { readonly: true },
       mounts: bind(["rbind", "rw"]),
@@ -56,7 +56,7 @@ describe.each(builds)("mounts, $build build", ({ program }) => {
     expect(text).toBe("ok\ntouch: /x: Read-only file system\n");
   });
 
-  test("a bind mount shows a directory or a file, and makes its target with parents", async () => {
+  test("a bind mount shows a directory or a file, and its target is created with parents", async () => {
     writeFileSync(join(volume, "file"), "content\n");
     const text = await pod.shell("cat /deep/er/volume/file /etc/deep/file", {
       mounts: [
@@ -67,7 +67,7 @@ describe.each(builds)("mounts, $build build", ({ program }) => {
     expect(text).toBe("content\ncontent\n");
   });
 
-  test("a directory over a file of the image, or a file over a directory, is told for what it is", async () => {
+  test("the error for a directory mounted over a file of the image, or a file over a directory, says so", async () => {
     writeFileSync(join(volume, "file"), "");
     writeFileSync(join(pod.layer, "etc/text"), "");
     const refusal = async (source: string, destination: string) => {
@@ -86,7 +86,7 @@ describe.each(builds)("mounts, $build build", ({ program }) => {
     );
   });
 
-  test("a mount in the place of a device every container has is what is found there", async () => {
+  test("a mount over one of the default devices replaces it", async () => {
     const random = { destination: "/dev/random", type: "bind", source: "/dev/urandom", options: ["rbind"] };
     expect(await pod.shell("stat -c %t:%T /dev/random", { mounts: [...defaultMounts, random] })).toBe("1:9\n");
     writeFileSync(join(volume, "file"), "content\n");
@@ -95,14 +95,14 @@ describe.each(builds)("mounts, $build build", ({ program }) => {
     expect(await pod.shell("cat /dev/zero", { mounts: [...defaultMounts, zero], linux })).toBe("content\n");
   });
 
-  test("ro makes the top read-only, rro what is below too", async () => {
+  test("ro makes the top mount read-only, rro its submounts too", async () => {
     mountBelow();
     const script = "touch /volume/a || echo top; touch /volume/sub/a || echo below";
     expect(await pod.shell(script, { mounts: bind(["rbind", "ro"]) })).toMatch(/^top\n[^b]*$/);
     expect(await pod.shell(script, { mounts: bind(["rbind", "rro"]) })).toMatch(/top\nbelow/);
   });
 
-  test("bind does not bring what is mounted below, rbind does", async () => {
+  test("bind leaves out submounts, rbind includes them", async () => {
     mountBelow();
     writeFileSync(join(volume, "sub/below"), "");
     expect(await pod.shell("ls /volume/sub", { mounts: bind(["bind"]) })).toBe("");
@@ -146,7 +146,7 @@ describe.each(builds)("mounts, $build build", ({ program }) => {
       expect(text).toBe("ready\ndone\n");
     });
 
-    test("rslave: the host's mounts come in, the container's do not go out", async () => {
+    test("rslave: the host's mounts propagate to the container, but not the other way", async () => {
       makePeers("shared");
       const script = "ls /volume/sub; mount -t tmpfs none /volume/sub; /bin/busybox touch /volume/sub/inner";
       const text = await whileRunning(script, ["rbind", "rslave"], mountOnHost);
@@ -154,7 +154,7 @@ describe.each(builds)("mounts, $build build", ({ program }) => {
       expect(readdirSync(join(volume, "sub"))).toEqual(["from-host"]);
     });
 
-    test("rshared: the container's mounts reach the host, and go with the container only when unmounted", async () => {
+    test("rshared: the container's mounts propagate to the host, and stay there until unmounted", async () => {
       makePeers("shared");
       pod.write({
         args: [
@@ -176,7 +176,7 @@ describe.each(builds)("mounts, $build build", ({ program }) => {
       await running.end();
     });
 
-    test("nothing the container mounts is seen on the host", async () => {
+    test("mounts of the container are not visible on the host", async () => {
       makePeers("shared");
       const ours = () =>
         readFileSync("/proc/self/mountinfo", "utf8")
@@ -192,7 +192,7 @@ describe.each(builds)("mounts, $build build", ({ program }) => {
       });
       const running = pod.start();
       await running.output("done\n");
-      // The pin of the network, the files and the shm of the pod, and nothing of the container.
+      // The pin of the network, the files and the shm of the pod, but nothing of the container.
       expect(ours().filter((line) => !before.includes(line))).toHaveLength(3);
       running.say("\n");
       await running.end();
@@ -260,7 +260,7 @@ describe.each(builds)("mounts, $build build", ({ program }) => {
       ]);
     });
 
-    test("the host's /dev as a bind mount is left as it is", async () => {
+    test("the host's /dev as a bind mount is not modified", async () => {
       const dev = join(pod.base, "dev");
       mkdirSync(join(dev, "pts"), { recursive: true });
       mkdirSync(join(dev, "mqueue"));
@@ -274,7 +274,7 @@ describe.each(builds)("mounts, $build build", ({ program }) => {
     });
   });
 
-  test("a mount source that is missing is named", async () => {
+  test("the error for a missing mount source names it", async () => {
     const outcome = await pod.run({
       mounts: [{ destination: "/x", type: "bind", source: "/no/such/source", options: ["bind"] }],
     });

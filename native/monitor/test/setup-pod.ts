@@ -19,7 +19,7 @@ import type { Readable } from "node:stream";
 import { fileURLToPath } from "node:url";
 import { sandboxHierarchies } from "../../testing/sandbox-hierarchies.ts";
 
-/** Every test runs with both: `make -C native all sanitize`. */
+/** Every test runs with both builds: `make -C native all sanitize`. */
 export const builds: readonly { readonly build: string; readonly program: string }[] = [
   { build: "plain", program: fileURLToPath(new URL("../../build/setup-test", import.meta.url)) },
   { build: "sanitized", program: fileURLToPath(new URL("../../build/sanitize/setup-test", import.meta.url)) },
@@ -37,7 +37,7 @@ export interface Namespace {
   readonly path?: string;
 }
 
-/** The members of config.json that tests change; what is absent stays as `defaultConfig` has it. */
+/** The members of config.json that tests change; absent ones are those of `defaultConfig`. */
 export interface Changes {
   readonly args?: readonly string[];
   readonly process?: Record<string, unknown>;
@@ -79,7 +79,7 @@ export const defaultMounts: readonly MountOptions[] = [
 export const maskedPaths = ["/proc/kcore", "/proc/keys", "/proc/timer_list", "/proc/acpi", "/sys/firmware"];
 export const readonlyPaths = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
 
-/** One pod with one container; everything it made is gone after `remove`. */
+/** One pod with one container; `remove` removes everything it created. */
 export class TestPod {
   readonly id = randomBytes(32).toString("hex");
   readonly base = mkdtempSync(join(tmpdir(), "keelson-setup-"));
@@ -124,7 +124,7 @@ export class TestPod {
     return join(this.base, `upper-${this.#layers}`);
   }
 
-  /** Writes sandbox.json and the bundle, with a new writable layer as every container has. */
+  /** Writes sandbox.json and the bundle, with a new writable layer. */
   write(changes: Changes = {}): void {
     const sandbox = {
       version: 1,
@@ -168,7 +168,7 @@ export class TestPod {
     if (changes.filter) writeFileSync(join(this.bundle, "seccomp.bpf"), changes.filter);
   }
 
-  /** Starts the container, and `exec` in it; the caller may talk to it while it runs. */
+  /** Starts the container, and `exec` in it; the caller may communicate with it while it runs. */
   start(exec: readonly string[] = []): RunningPod {
     const running = new RunningPod(
       spawn(this.#program, ["run", this.podDir, this.bundle, ...exec], {
@@ -185,7 +185,7 @@ export class TestPod {
     return await this.start(exec).end();
   }
 
-  /** A shell's output, which is what most tests look at. */
+  /** The output of a shell script, which most tests check. */
   async shell(script: string, changes: Changes = {}): Promise<string> {
     const outcome = await this.run({ ...changes, args: ["/bin/sh", "-c", script] });
     const exited = outcome.news.find((line) => line.event === "exited");
@@ -193,7 +193,7 @@ export class TestPod {
     return outcome.stdout + outcome.stderr;
   }
 
-  /** What a pod that has ended must not leave on the host: mounts, cgroups, files of its own. */
+  /** What the pod has left on the host, which must be nothing: mounts, cgroups, files. */
   leftovers(): string[] {
     const mounts = readFileSync("/proc/self/mountinfo", "utf8").split("\n");
     const hierarchies = readdirSync("/sys/fs/cgroup", { withFileTypes: true }).filter((entry) => entry.isDirectory());
@@ -205,7 +205,7 @@ export class TestPod {
     ];
   }
 
-  /** Waits for what a failed test left running, and says what the pod left on the host. */
+  /** Waits for what a failed test left running, and returns what the pod left on the host. */
   async remove(): Promise<string[]> {
     for (const running of this.#running) await running.end();
     const left = this.leftovers();

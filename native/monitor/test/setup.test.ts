@@ -13,13 +13,13 @@ const field = (text: string, name: string) => new RegExp(`^${name}:\\s*(.*)$`, "
 
 const kernelLog = () => execFileSync("dmesg", { encoding: "utf8", maxBuffer: 64 << 20 });
 
-/** By the kernel's audit, unless a daemon takes its records. */
-function tellsRefusals(): boolean {
+/** Whether the kernel log has audit records of refusals, which an audit daemon would take. */
+function logsRefusals(): boolean {
   const actions = readFileSync("/proc/sys/kernel/seccomp/actions_logged", "utf8");
   return actions.includes("errno") && existsSync("/proc/self/loginuid") && !existsSync("/run/auditd.pid");
 }
 
-describe.each(builds)("process set-up, $build build", ({ program }) => {
+describe.each(builds)("process setup, $build build", ({ program }) => {
   let pod: TestPod;
   beforeEach(() => {
     pod = new TestPod(program);
@@ -36,7 +36,7 @@ describe.each(builds)("process set-up, $build build", ({ program }) => {
       expect(outcome.news.find((line) => line.event === "exited")).toMatchObject({ exit_code: 7, signal: 0 });
     });
 
-    test("a death by signal is told as one", async () => {
+    test("a death by signal is reported as such", async () => {
       const outcome = await pod.run({ args: ["sh", "-c", "kill -SEGV $$; sleep 5"], ...sharedPid(pod) });
       expect(outcome.news.find((line) => line.event === "exited")).toMatchObject({ exit_code: 139, signal: 11 });
     });
@@ -47,7 +47,7 @@ describe.each(builds)("process set-up, $build build", ({ program }) => {
       expect(listing.trim().split(/\s+/)).toEqual(["0", "1", "2", "3"]);
     });
 
-    test("no signal is blocked, and none ignored but those the shell ignores itself", async () => {
+    test("no signal is blocked, and none ignored except those the shell ignores itself", async () => {
       const text = await pod.run({ args: ["cat", "/proc/self/status"] });
       expect(field(text.stdout, "SigBlk")).toBe("0000000000000000");
       expect(field(text.stdout, "SigIgn")).toBe("0000000000000000");
@@ -66,7 +66,7 @@ describe.each(builds)("process set-up, $build build", ({ program }) => {
       expect(error?.message).toContain(`execute ${args[0]}: ${words}`);
     });
 
-    test("a failed start can be tried again on the same directories", async () => {
+    test("a failed start can be retried on the same directories", async () => {
       const failed = await pod.run({ args: ["late", "echo", "again"] });
       expect(failed.news.at(-1)).toMatchObject({ event: "error" });
       expect(pod.leftovers()).toEqual([]);
@@ -75,7 +75,7 @@ describe.each(builds)("process set-up, $build build", ({ program }) => {
       expect(started.stdout).toBe("again\n");
     });
 
-    test("the working directory is entered, and made when it is missing", async () => {
+    test("the working directory is entered, and created if it is missing", async () => {
       expect(await pod.shell("pwd; stat -c %a:%u .", { process: { cwd: "/var/lib/new" } })).toBe(
         "/var/lib/new\n755:0\n",
       );
@@ -85,26 +85,26 @@ describe.each(builds)("process set-up, $build build", ({ program }) => {
       expect(await pod.shell("umask")).toBe("0022\n");
     });
 
-    test("the environment is what the spec says, bytes included, and nothing else", async () => {
+    test("the environment is exactly that of the spec, byte for byte", async () => {
       const env = ["A=1", "B=x=y", "HOME=", "É=ü"];
       const outcome = await pod.run({ args: ["/bin/busybox", "env"], process: { env } });
       expect(Buffer.from(outcome.stdout, "latin1").toString("utf8")).toBe("A=1\nB=x=y\nHOME=\nÉ=ü\n");
     });
 
     test.each([
-      ["of the user's line", "a:x:0:0::/a:\nb:x:7:0::/b:/bin/sh\n", "/b"],
-      ["of a last line without an end", "b:x:7:0::/b:/bin/sh", "/b"],
-      ["of the first that fits", "b:x:7:0::/b:\nc:x:7:0::/c:\n", "/b"],
+      ["the user's line", "a:x:0:0::/a:\nb:x:7:0::/b:/bin/sh\n", "/b"],
+      ["a last line without a newline", "b:x:7:0::/b:/bin/sh", "/b"],
+      ["the first matching line", "b:x:7:0::/b:\nc:x:7:0::/c:\n", "/b"],
       [
-        "behind lines that are none",
+        "a line after invalid ones",
         `:x:7:0::/a:\n#\n\nb:x:7a:0::/b:\nb:x:7::x:/c:\n${"y".repeat(5000)}\nd:x:7:0::/d:`,
         "/d",
       ],
-      ["of no line that is too long", `b:x:7:0::/${"b".repeat(1100)}:\nc:x:8:0::/c:`, "/"],
-      ["where the line has none", "b:x:7:0:::", "/"],
-      ["where there is no line", "a:x:0:0::/a:\n", "/"],
-      ["where the file is empty", "", "/"],
-    ])("without HOME it gets the one %s", async (_, passwd, home) => {
+      ["/ for a line that is too long", `b:x:7:0::/${"b".repeat(1100)}:\nc:x:8:0::/c:`, "/"],
+      ["/ if the line has none", "b:x:7:0:::", "/"],
+      ["/ if there is no line", "a:x:0:0::/a:\n", "/"],
+      ["/ if the file is empty", "", "/"],
+    ])("without HOME it gets that of /etc/passwd: %s", async (_, passwd, home) => {
       writeFileSync(join(pod.layer, "etc/passwd"), passwd);
       const process = { env: ["A=1"], user: { uid: 7, gid: 0 } };
       const environment = ["/bin/busybox", "env"];
@@ -115,10 +115,10 @@ describe.each(builds)("process set-up, $build build", ({ program }) => {
 
     test.each([
       ["a pipe", "mkfifo"],
-      ["a device that gives bytes for ever", "mknod c 1 5"],
+      ["an endless device", "mknod c 1 5"],
       ["a link out of the root", "ln -s /proc/self/fd/0"],
       ["a directory", "mkdir"],
-    ])("without HOME it gets / where the passwd file is %s", async (_, make) => {
+    ])("without HOME it gets / if the passwd file is %s", async (_, make) => {
       const [command = "", ...options] = make.split(" ");
       const path = join(pod.layer, "etc/passwd");
       const args = command === "mknod" ? [path, ...options] : [...options, path];
@@ -129,7 +129,7 @@ describe.each(builds)("process set-up, $build build", ({ program }) => {
   });
 
   describe("namespaces", () => {
-    test("the pod's are joined, the container's own are new, the host's are not seen", async () => {
+    test("the pod's are joined, the container's own are new, the host's are not visible", async () => {
       pod.write({ args: ["sh", "-c", "echo $$; hostname=$(cat /proc/sys/kernel/hostname); echo $hostname; read end"] });
       const running = pod.start();
       expect(await running.output("setup-test\n")).toBe("1\nsetup-test\n");
@@ -152,7 +152,7 @@ describe.each(builds)("process set-up, $build build", ({ program }) => {
       ["the host's root", [id(0, 0, 10)]],
       ["a host id twice", [id(0, 1000, 10), id(10, 1009, 10)]],
       ["a container's id twice", [id(0, 1000, 10), id(9, 2000, 10)]],
-    ])("a user namespace that maps %s is not made", async (_case, mappings) => {
+    ])("a user namespace that maps %s is refused", async (_case, mappings) => {
       const right = [id(0, 1000, 10), id(10, 2000, 10)];
       for (const user of [
         { uids: mappings, gids: right },
@@ -203,7 +203,7 @@ describe.each(builds)("process set-up, $build build", ({ program }) => {
       expect(field(text, "Groups")).toBe("2000 3000");
     });
 
-    test("more groups than a process may have are told to be too many", async () => {
+    test("more groups than a process may have are refused with an error that says so", async () => {
       const additionalGids = Array.from({ length: 65_537 }, (_, gid) => gid);
       const { news } = await pod.run({ process: { user: { uid: 0, gid: 0, additionalGids } } });
       expect(news.at(-1)).toMatchObject({
@@ -220,7 +220,7 @@ describe.each(builds)("process set-up, $build build", ({ program }) => {
       expect(refused.news.at(-1)).toMatchObject({ event: "error", kind: "invalid" });
     });
 
-    test("the five capability sets are set, less what the host lacks", async () => {
+    test("the five capability sets are set, without those that the host lacks", async () => {
       const some = ["CAP_CHOWN", "CAP_NET_BIND_SERVICE"];
       // Bit 24 is CAP_SYS_RESOURCE, which development machines do not have.
       const wanted = [...some, "CAP_SYS_RESOURCE"];
@@ -265,7 +265,7 @@ describe.each(builds)("process set-up, $build build", ({ program }) => {
       expect(field(text, "Seccomp")).toBe("2");
     });
 
-    test("an exec passes through a filter without clone where no_new_privs is set, and is refused in words elsewhere", async () => {
+    test("with a filter that refuses clone an exec needs no_new_privs, and is refused with a remedy otherwise", async () => {
       const started = async (noNewPrivileges: boolean) =>
         await pod.run({ args: ["/bin/sleep", "100"], process: { noNewPrivileges }, filter: refuseCalls(["clone"]) }, [
           "/bin/cat",
@@ -287,7 +287,7 @@ describe.each(builds)("process set-up, $build build", ({ program }) => {
       expect(filtered.news.some((line) => line.event === "exited")).toBe(true);
     });
 
-    test.runIf(tellsRefusals())("its flags hold, in an exec too: the kernel logs what it refuses", async () => {
+    test.runIf(logsRefusals())("its flags apply, in an exec too: the kernel logs what it refuses", async () => {
       const logged = (program: string) => kernelLog().includes(`comm="${program}"`);
       const programs = ["s", "e"].map((each) => `busybox-${each}${pod.id.slice(0, 6)}`);
       for (const program of programs) cpSync("/bin/busybox", join(pod.layer, "bin", program));
@@ -305,12 +305,12 @@ describe.each(builds)("process set-up, $build build", ({ program }) => {
       expect(logged(executed)).toBe(true);
     });
 
-    test("a filter that is no filter is refused", async () => {
+    test("an invalid filter is refused", async () => {
       const outcome = await pod.run({ filter: Buffer.from("nonsense!") });
       expect(outcome.news.at(-1)).toMatchObject({ event: "error", kind: "invalid" });
     });
 
-    test("a start and an exec have each a session keyring of their own, none of the host's", async () => {
+    test("a start and an exec each have their own session keyring, not the host's", async () => {
       const probe = join(pod.layer, "bin/keyring");
       const getKeyringId = "syscall(SYS_keyctl, 0, -3, 0)"; // of the session; keyctl(2)
       const source = `#include <stdio.h>\n#include <sys/syscall.h>\n#include <unistd.h>\n
@@ -324,7 +324,7 @@ describe.each(builds)("process set-up, $build build", ({ program }) => {
       expect(new Set(all).size).toBe(3);
     });
 
-    test("oom_score_adj is set where it may be, and does not fail where it may not", async () => {
+    test("oom_score_adj is set if permitted, and otherwise not an error", async () => {
       expect(await pod.shell("cat /proc/self/oom_score_adj", { process: { oomScoreAdj: 500 } })).toBe("500\n");
       const low = Number(await pod.shell("cat /proc/self/oom_score_adj", { process: { oomScoreAdj: -998 } }));
       expect([-998, Number(readFileSync("/proc/self/oom_score_adj", "utf8"))]).toContain(low);
@@ -350,14 +350,14 @@ describe.each(builds)("process set-up, $build build", ({ program }) => {
       expect(outcome.stdout).toBe("1000:5\r\n");
     });
 
-    test("an exec gets one of its own", async () => {
+    test("an exec gets its own", async () => {
       pod.write({ args: ["sleep", "20"], process: terminal });
       const outcome = await pod.start(["sh", "-c", "tty; test -t 0 && test -t 1 && test -t 2 && echo all"]).end();
       expect(outcome.stdout).toBe("/dev/pts/1\r\nall\r\n");
     });
   });
 
-  test("an exec that fails says so and leaves the container alone", async () => {
+  test("an exec that fails reports it and does not affect the container", async () => {
     pod.write({ args: ["sleep", "20"] });
     const outcome = await pod.start(["no-such-command"]).end();
     const exec = outcome.news.find((line) => line.event === "exec");

@@ -1,12 +1,12 @@
-// Drives the set-up of processes without the monitor around it, for setup*.test.ts:
+// Runs the setup of processes without the monitor around it, for setup*.test.ts:
 //
 //   setup-test run <pod dir> <bundle> [exec args …]   one pod with one container and, while it runs, one exec
-//   setup-test bench <pod dir> <bundle> <count>       times of the two ways to spawn, in microseconds
-//   setup-test device-filter <v2 cgroup dir> <rules>  puts a device program on a cgroup, rules as in config.json
+//   setup-test bench <pod dir> <bundle> <count>       durations of the two ways to spawn, in microseconds
+//   setup-test device-filter <v2 cgroup dir> <rules>  attaches a device program to a cgroup, rules as in config.json
 //   setup-test page-rootfs <bundle>                   the bundle's root at <bundle>/rootfs, as on kernels before 6.7
 //
-// `run` takes <pod dir>/sandbox.json and the bundle's files. Streams 0, 1, 2 are the container's;
-// what happened goes to descriptor 3 as one JSON object a line: started, exec, exited, error, destroyed.
+// `run` reads <pod dir>/sandbox.json and the bundle's files. Streams 0, 1, 2 are the container's; events are written to
+// descriptor 3 as one JSON object per line: started, exec, exited, error, destroyed.
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
@@ -70,7 +70,7 @@ Fd copy_of(int fd) { return Fd(fcntl(fd, F_DUPFD_CLOEXEC, 10)); }
 // A stream that the caller closed (`<&-`) is missing, as the protocol allows.
 Stdio own_streams() { return {copy_of(0), copy_of(1), copy_of(2)}; }
 
-// Copies a terminal to stream 1 until its last user is gone (EIO).
+// Copies a terminal to stream 1 until its last user has closed it (EIO).
 void drain(int terminal) {
   for (;;) {
     pollfd readable = {terminal, POLLIN, 0};
@@ -81,7 +81,7 @@ void drain(int terminal) {
   }
 }
 
-// What a monitor has around it: the loop that starts are events of, and who reaps.
+// What the setup needs from a monitor: the loop and the reaper.
 struct Surroundings {
   std::unique_ptr<Loop> loop = must(Loop::create());
   Reaper reaper{*loop};
@@ -99,7 +99,7 @@ struct Surroundings {
     return std::move(*result);
   }
 
-  // Of the process that was started last and has not been awaited.
+  // Of the process that was started last and has not been waited for.
   ProcessExit exit() {
     if (exits_.empty()) must(loop->run());
     ProcessExit exit = exits_.back();
@@ -137,7 +137,7 @@ struct Bundle {
   std::string directory;
   ContainerSpec spec;
   RootfsSpec rootfs;
-  SeccompFilter filter;  // <bundle>/seccomp.bpf, when it is there
+  SeccompFilter filter;  // <bundle>/seccomp.bpf, if it exists
 };
 
 Bundle read_bundle(std::string directory) {
@@ -265,7 +265,7 @@ int bench(const char* pod_dir, const char* directory, int count) {
     begin = now_us();
     bundle = read_bundle(directory);
     parse.add(begin);
-    // Every container has a writable layer of its own; to clean a used one takes overlay milliseconds.
+    // Every container has its own writable layer; cleaning a used one takes overlayfs milliseconds.
     for (std::string* layer : {&bundle.rootfs.upper, &bundle.rootfs.work}) {
       *layer += "-" + std::to_string(round);
       if (mkdir(layer->c_str(), 0755) != 0) give_up(fail_errno("make " + *layer).error());
@@ -305,7 +305,7 @@ int filter(const char* cgroup, const char* rules_json) {
   return 0;
 }
 
-// It stays mounted.
+// The root stays mounted.
 class PageRootfs final : public Procedure {
  public:
   explicit PageRootfs(RootfsPlan plan) : plan_(std::move(plan)) {}

@@ -1,4 +1,4 @@
-// Runs the C++ unit tests, which are built with sanitizers alone: `make -C native sanitize`.
+// Runs the C++ unit tests, which are only built with sanitizers: `make -C native sanitize`.
 
 import { execFileSync } from "node:child_process";
 import { join } from "node:path";

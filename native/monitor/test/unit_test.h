@@ -1,4 +1,4 @@
-// The little that the unit tests need: named tests, checks that say where they failed, a scratch directory.
+// A minimal unit test framework: named tests, checks that report their location, a scratch directory.
 #pragma once
 
 #include <string>
@@ -24,12 +24,12 @@ std::vector<Test> seccomp_filter_tests();
 std::vector<Test> selinux_label_tests();
 std::vector<Test> stdio_tests();
 
-// Ends the program with the place and both values when they differ.
+// If the values differ, prints the location and both values and exits.
 void expect_equal(std::string_view actual, std::string_view wanted, const char* file, int line);
 void expect_equal(long actual, long wanted, const char* file, int line);
 void expect_true(bool truth, const char* condition, const char* file, int line);
 
-// A directory of its own, removed when the test has passed.
+// A temporary directory, removed if the test passes.
 class Directory {
  public:
   Directory();
