@@ -15,7 +15,7 @@
 
 namespace keelson {
 
-// Shared by handlers and containers; it all outlives them.
+// Shared by handlers and containers, and outlives them.
 struct Context {
   Loop& loop;
   Reaper& reaper;

@@ -105,12 +105,12 @@ struct RuntimeRun {
     if (!process_file.empty()) unlink(process_file.c_str());
   }
 
-  // The arguments of the command `words` for the container `id`.
-  std::vector<std::string> arguments(std::vector<std::string> words, const std::string& id) const {
-    words.insert(words.end(), {"--pid-file", pid_file});
-    if (console) words.insert(words.end(), {"--console-socket", console->path()});
-    words.push_back(id);
-    return words;
+  // The arguments of the runtime for `command` on the container `id`.
+  std::vector<std::string> arguments(std::vector<std::string> command, const std::string& id) const {
+    command.insert(command.end(), {"--pid-file", pid_file});
+    if (console) command.insert(command.end(), {"--console-socket", console->path()});
+    command.push_back(id);
+    return command;
   }
 
   // To be called once the run has succeeded.

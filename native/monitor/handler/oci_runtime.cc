@@ -23,7 +23,7 @@ namespace {
 using namespace std::chrono_literals;
 
 constexpr auto run_limit = 30s;
-constexpr size_t max_words = 64 << 10;
+constexpr size_t max_log = 64 << 10;
 
 // Reopens the stream for reading, whether it is a file or a pipe (whose own reader keeps its end and gets what is left
 // unread here). The runtime's stderr is the same stream as the container's: create and exec share it.
@@ -31,10 +31,10 @@ Fd open_for_reading(int stream) {
   return Fd(open(("/proc/self/fd/" + std::to_string(stream)).c_str(), O_RDONLY | O_NONBLOCK | O_CLOEXEC));
 }
 
-std::string read_words(const Fd& stream) {
-  char words[4096];
-  ssize_t size = stream ? read(stream.get(), words, sizeof words) : 0;
-  return std::string(words, size > 0 ? static_cast<size_t>(size) : 0);
+std::string read_text(const Fd& stream) {
+  char text[4096];
+  ssize_t size = stream ? read(stream.get(), text, sizeof text) : 0;
+  return std::string(text, size > 0 ? static_cast<size_t>(size) : 0);
 }
 
 std::string last_line(std::string_view text) {
@@ -51,16 +51,16 @@ std::string_view last_entry(std::string_view text) {
 
 // The message of the last entry of a log (`--log-format json`).
 std::string logged_message(const std::string& path) {
-  auto text = read_file(path, max_words);
+  auto text = read_file(path, max_log);
   if (!text) return {};
   auto entry = parse_json(last_entry(*text));
   return entry ? std::string((*entry)["msg"].string()) : last_line(*text);
 }
 
 // Runtimes have no error codes, only messages: these are runc's and crun's for a command that cannot be executed.
-bool is_about_the_command(std::string_view words) {
-  return words.find("executable file") != words.npos || words.find("exec: \"") != words.npos ||
-         words.find("exec format error") != words.npos || words.find("Exec format error") != words.npos;
+bool is_about_the_command(std::string_view message) {
+  return message.find("executable file") != message.npos || message.find("exec: \"") != message.npos ||
+         message.find("exec format error") != message.npos || message.find("Exec format error") != message.npos;
 }
 
 struct RunEnd {
@@ -84,11 +84,11 @@ struct Run : Attempt {
 
 using Streams = std::array<int, 3>;  // -1: /dev/null
 
-Result<pid_t> spawn_runtime(const std::vector<std::string>& words, const Streams& streams) {
+Result<pid_t> spawn_runtime(const std::vector<std::string>& argv, const Streams& streams) {
   const std::vector<std::string> environment{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"};
   pid_t pid = 0;
-  if (int error = spawn_program({words[0], words, environment, {}, streams}, pid)) {
-    return fail_errno("run " + words[0], error);
+  if (int error = spawn_program({argv[0], argv, environment, {}, streams}, pid)) {
+    return fail_errno("run " + argv[0], error);
   }
   return pid;
 }
@@ -128,20 +128,20 @@ std::weak_ptr<Attempt> OciRuntime::run(std::vector<std::string> arguments, const
     own_stderr = Fd(open(directory_.c_str(), O_TMPFILE | O_RDWR | O_CLOEXEC, 0600));
     streams[2] = own_stderr.get();
   }
-  Fd said = open_for_reading(streams[2]);
+  Fd stderr_reader = open_for_reading(streams[2]);
   OomScore::Original score(context_.oom_score);
   Result<pid_t> pid = spawn_runtime(argv, streams);
   if (!pid) return cannot_begin(done, std::move(pid.error()));
   return watch_run(context_, *pid, binary_,
-                   [log, said = std::move(said), step = std::move(step),
+                   [log, stderr_reader = std::move(stderr_reader), step = std::move(step),
                     done = std::move(done)](RunEnd end) mutable {
-                     std::string words = logged_message(log);
+                     std::string message = logged_message(log);
                      unlink(log.c_str());
                      if (end.killed) return done(fail(end.killed->kind, step, end.killed->detail));
                      if (end.exit.code == 0) return done({});
-                     if (words.empty()) words = last_line(read_words(said));
-                     if (words.empty()) words = "it exited with code " + std::to_string(end.exit.code);
-                     done(fail(is_about_the_command(words) ? Kind::not_executable : Kind::system, step, words));
+                     if (message.empty()) message = last_line(read_text(stderr_reader));
+                     if (message.empty()) message = "it exited with code " + std::to_string(end.exit.code);
+                     done(fail(is_about_the_command(message) ? Kind::not_executable : Kind::system, step, message));
                    });
 }
 

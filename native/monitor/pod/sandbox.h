@@ -35,8 +35,8 @@ struct SandboxSpec {
   std::vector<IdMapping> gid_mappings;
   Sysctls sysctls;
   uint64_t shm_size = 64 << 20;  // bytes
-  std::string process_label;     // SELinux's, of the init of a shared PID namespace; empty: none
-  std::string mount_label;       // of shm and files
+  std::string process_label;     // SELinux label of the init of a shared PID namespace; empty: none
+  std::string mount_label;       // SELinux label of shm/ and files/; empty: none
   CgroupHost hierarchies;
   std::string cgroup;
   bool own_cgroup = false;
@@ -64,7 +64,7 @@ using NetworkMade = std::function<void()>;
 Result<Sandbox> create_sandbox(Loop& loop, Reaper& reaper, const CgroupHost& cgroups, SandboxSpec spec,
                                const std::string& pod_dir, const NetworkMade& network_made);
 
-// Sets sysctls of the pod's own network once that is complete: those of an interface exist only with the interface.
+// Sets sysctls of the pod's own network once it is complete: those of an interface exist only with the interface.
 Status set_network_sysctls(const Sandbox& sandbox, const Sysctls& sysctls);
 
 // Unpins, unmounts, removes the cgroup. Continues after a failure and returns the first one.

@@ -5,7 +5,7 @@
 
 namespace keelson {
 
-// What the calls operate on; it all outlives them.
+// What the calls operate on; outlives them.
 struct Monitor {
   Context& context;
   Pod& pod;

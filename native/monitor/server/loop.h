@@ -89,7 +89,7 @@ class Loop {
 
   static Result<std::unique_ptr<Loop>> create();
 
-  // `fd` must stay open for as long as the Watch.
+  // `fd` must stay open as long as the Watch exists.
   Result<Watch> watch(int fd, uint32_t events, Handler handler);
   // Fires once, not before `delay`.
   Timer after(std::chrono::milliseconds delay, Task task);

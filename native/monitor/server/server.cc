@@ -19,7 +19,8 @@ namespace {
 using namespace std::chrono_literals;
 
 constexpr const char* socket_name = "monitor.sock";
-// Empty files that tell a client which features this monitor has. A monitor may be older or newer than the daemon.
+// Empty files that tell a client which features this monitor has. A monitor outlives the daemon that started it, so
+// their versions may differ.
 constexpr const char* keeps_connections_name = "keeps-connections";
 constexpr const char* finds_home_name = "finds-home";
 

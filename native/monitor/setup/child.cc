@@ -28,7 +28,7 @@ namespace {
 
 constexpr int max_errno = 4095;  // the kernel's MAX_ERRNO
 
-constexpr const char* step_words[] = {
+constexpr const char* step_names[] = {
 #define KEELSON_WORDS(name, words) words,
     KEELSON_STEPS(KEELSON_WORDS)
 #undef KEELSON_WORDS
@@ -112,7 +112,7 @@ std::optional<Error> failure_in(const volatile Report& report) {
     if (character == '\0') break;
     object += character;
   }
-  error.step = step_words[number];
+  error.step = step_names[number];
   if (!object.empty()) error.step += " " + object;
   error.error_number = error_number;
   if (step == Step::execute && blames_command(error_number)) error.kind = Kind::not_executable;

@@ -59,8 +59,8 @@ class ContainerExec final : public Procedure {
   void enter(const Child& child) override {
     leave_monitor(child);
     place_stdio(child, streams_.stdio, stdio_owner_);
-    // No descriptor of the host may be open once the container's mounts and processes are reachable. Nor in a frozen
-    // cgroup, where inherited ends of other processes' streams would stay open.
+    // Before entering the container, which must not see descriptors of the host, and before joining its cgroup: if that
+    // is frozen, inherited ends of other processes' streams would stay open.
     close_descriptors(child, {&target_.pidfd, 1});
     join_v1_cgroups(child, cgroup_files_);
     // While /proc is still the host's; the process inherits both.

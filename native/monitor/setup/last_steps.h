@@ -1,5 +1,5 @@
-// The last steps of a process, which the container can observe if the PID namespace existed before: session,
-// controlling terminal, the filter if it cannot be loaded earlier, execve.
+// The last steps of a process: session, controlling terminal, the filter if it cannot be loaded earlier, execve. In a
+// PID namespace that existed before, processes of the container can see them.
 //
 // Everything they need, including the stack, is in one mapping, and they use bare system calls, so that a process that
 // others can see gets no memory of the monitor except its code and constants.

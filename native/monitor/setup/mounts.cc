@@ -26,8 +26,8 @@ namespace keelson {
 namespace {
 
 // Files of procfs that programs like lxcfs cover to show a container its own statistics, and two that are covered for
-// CRIU and to disable FIPS, as runc and crun allow. Mounts over anything else in procfs would let a container fake what
-// the runtime reads and writes there (CVE-2019-16884 and others like it).
+// CRIU and by programs that run without FIPS, as runc and crun allow. Covering anything else in procfs could defeat
+// what is written to the kernel there, like security labels (CVE-2019-16884 and similar).
 bool may_cover_in_proc(std::string_view destination) {
   static constexpr std::string_view files[] = {
       "/proc/cpuinfo", "/proc/diskstats", "/proc/loadavg", "/proc/meminfo",

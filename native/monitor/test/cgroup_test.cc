@@ -68,7 +68,7 @@ Status apply(Host& host, const char* resources) {
   return Cgroup::open(host.hierarchies, "/pod/c").apply(*json);
 }
 
-void takes_hierarchies_that_are_somewhere() {
+void requires_absolute_hierarchies() {
   for (const char* wrong : {"null", "{}", R"({"v2": "", "v1": {}})", R"({"v2": "cgroup", "v1": {}})",
                             R"({"v2": "/unified", "v1": {"memory": ""}})", R"({"v1": {"memory": 7}})"}) {
     EXPECT(!CgroupHost::parse(*parse_json(wrong)).has_value());
@@ -79,7 +79,7 @@ void takes_hierarchies_that_are_somewhere() {
   EXPECT_EQUAL(static_cast<long>(host->v1_roots().size()), 2);
 }
 
-void takes_paths_below_the_roots_alone() {
+void accepts_only_paths_below_the_roots() {
   Host host(Host::hybrid);
   for (const char* path : {"", "/", "pod/c", "/pod/../../c", "/pod/..", "/.."}) {
     auto refused = Cgroup::create(host.hierarchies, path);
@@ -90,7 +90,7 @@ void takes_paths_below_the_roots_alone() {
   EXPECT(!Cgroup::create(host.hierarchies, std::string("/pod\0/c", 7)).has_value());
 }
 
-void makes_every_level_in_every_hierarchy() {
+void creates_every_level_in_every_hierarchy() {
   Host host(Host::hybrid);
   for (const char* root : {"/cpu,cpuacct", "/memory", "/pids", "/devices", "/unified"}) {
     EXPECT(mkdir((host.directory.path() + root).c_str(), 0755) == 0);
@@ -104,7 +104,7 @@ void makes_every_level_in_every_hierarchy() {
   EXPECT(!host.has("/memory/pod/c") && host.has("/memory/pod"));
 }
 
-void takes_back_what_it_made_when_a_hierarchy_refuses() {
+void removes_what_it_created_if_a_hierarchy_fails() {
   Host host(Host::hybrid);
   EXPECT(mkdir((host.directory.path() + "/cpu,cpuacct").c_str(), 0755) == 0);  // the others are missing
   EXPECT(!Cgroup::create(host.hierarchies, "/pod/c").has_value());
@@ -152,7 +152,7 @@ void writes_a_unified_value_line_by_line() {
   EXPECT_EQUAL(host.text("/pod/c/io.max"), "8:0 rbps=10485768:16 wiops=120");
 }
 
-void takes_writes_back_when_one_fails() {
+void undoes_writes_if_one_fails() {
   Host host(Host::hybrid);
   host.make_file("/cpu,cpuacct/pod/c/cpu.shares", "1024");
   EXPECT(!apply(host, R"({"cpu": {"shares": 2048}, "memory": {"limit": 4096}})"));  // there is no memory.limit_in_bytes
@@ -160,7 +160,7 @@ void takes_writes_back_when_one_fails() {
 }
 
 // On v2, a container without a cpuset.
-void takes_back_what_was_empty() {
+void undoes_a_write_to_an_empty_cpuset() {
   Host host(Host::unified);
   host.make_file("/pod/c/cpuset.cpus", "\n");
   host.make_file("/pod/c/cpuset.cpus.effective", "0-3\n");
@@ -169,7 +169,7 @@ void takes_back_what_was_empty() {
 }
 
 // A plain file has the last writes one after the other.
-void takes_back_the_limits_of_disks() {
+void undoes_the_limits_of_disks() {
   Host host(Host::unified);
   const std::string before = "8:0 rbps=1 wbps=max riops=max wiops=max";
   host.make_file("/pod/c/io.max", before + "\n");
@@ -192,7 +192,7 @@ void counts_oom_kills(Host& host, const std::string& file, const std::string& be
   EXPECT_EQUAL(told, 1);
 }
 
-void notices_oom_kills_once() {
+void reports_oom_kills_once() {
   Host v1(Host::hybrid);
   counts_oom_kills(v1, "/memory/pod/c/memory.oom_control", "oom_kill_disable 1\nunder_oom 0\n");
   Host v2(Host::unified);
@@ -223,7 +223,7 @@ bool has_inotify_instance() {
 }
 
 // The kernel notifies of changes to memory.events like to cgroup.events, which also a cgroup without controllers has.
-void hears_of_oom_kills_without_inotify() {
+void detects_oom_kills_without_inotify() {
   const RealCgroup real;
   if (real.path.empty()) return;
   Host v2(Host::unified);
@@ -251,7 +251,7 @@ void hears_of_oom_kills_without_inotify() {
   EXPECT_EQUAL(told, 1);
 }
 
-void refuses_what_it_cannot_keep() {
+void refuses_resources_that_it_cannot_apply() {
   Host v1(Host::hybrid);
   EXPECT(!apply(v1, R"({"memory": {"limit": 4096, "swap": 2048}})"));
   EXPECT(!apply(v1, R"({"unified": {"memory.max": "1"}})"));
@@ -294,7 +294,7 @@ size_t times(const std::string& line, const std::string& rules_json) {
   return static_cast<size_t>(std::ranges::count(*rules, line, to_v1_line));
 }
 
-void grants_rights_once() {
+void adds_a_default_rule_once() {
   const std::string all = R"({"allow": false, "access": "rwm"})";
   const std::string null = R"({"allow": true, "type": "c", "major": 1, "minor": 3, "access": "rwm"})";
   EXPECT_EQUAL(times("c 1:3 rwm", "[" + all + "]"), 1U);
@@ -306,20 +306,20 @@ void grants_rights_once() {
 
 std::vector<Test> cgroup_tests() {
   return {
-      {"cgroup: requires hierarchies with absolute paths", takes_hierarchies_that_are_somewhere},
-      {"cgroup: accepts only paths below the roots", takes_paths_below_the_roots_alone},
-      {"cgroup: creates every level in every hierarchy", makes_every_level_in_every_hierarchy},
-      {"cgroup: removes what it created if one hierarchy fails", takes_back_what_it_made_when_a_hierarchy_refuses},
+      {"cgroup: requires hierarchies with absolute paths", requires_absolute_hierarchies},
+      {"cgroup: accepts only paths below the roots", accepts_only_paths_below_the_roots},
+      {"cgroup: creates every level in every hierarchy", creates_every_level_in_every_hierarchy},
+      {"cgroup: removes what it created if one hierarchy fails", removes_what_it_created_if_a_hierarchy_fails},
       {"cgroup: writes the files of v1", writes_the_files_of_v1},
       {"cgroup: writes the files of v2", writes_the_files_of_v2},
       {"cgroup: writes a unified value line by line", writes_a_unified_value_line_by_line},
-      {"cgroup: undoes writes if one fails", takes_writes_back_when_one_fails},
-      {"cgroup: undoes a write to an empty cpuset", takes_back_what_was_empty},
-      {"cgroup: undoes the limits of disks", takes_back_the_limits_of_disks},
-      {"cgroup: reports OOM kills once", notices_oom_kills_once},
-      {"cgroup: detects OOM kills without inotify", hears_of_oom_kills_without_inotify},
-      {"cgroup: refuses resources that it cannot apply", refuses_what_it_cannot_keep},
-      {"cgroup: adds a default device rule only once", grants_rights_once},
+      {"cgroup: undoes writes if one fails", undoes_writes_if_one_fails},
+      {"cgroup: undoes a write to an empty cpuset", undoes_a_write_to_an_empty_cpuset},
+      {"cgroup: undoes the limits of disks", undoes_the_limits_of_disks},
+      {"cgroup: reports OOM kills once", reports_oom_kills_once},
+      {"cgroup: detects OOM kills without inotify", detects_oom_kills_without_inotify},
+      {"cgroup: refuses resources that it cannot apply", refuses_resources_that_it_cannot_apply},
+      {"cgroup: adds a default device rule only once", adds_a_default_rule_once},
       {"cgroup: kills process by process at any depth", kills_process_by_process_at_any_depth},
   };
 }

@@ -17,7 +17,7 @@ Report failed(uint32_t step, int error, char filling) {
 
 std::optional<Error> read_back(Report report) { return failure_in(report); }
 
-void tells_step_object_and_errno() {
+void reports_step_object_and_errno() {
   Report report = failed(static_cast<uint32_t>(Step::mount), ENOENT, 0);
   strcpy(report.object, "/proc");
   auto error = failure_in(report);
@@ -26,13 +26,13 @@ void tells_step_object_and_errno() {
   EXPECT_EQUAL(error->error_number, ENOENT);
 }
 
-void has_words_for_every_step() {
+void has_a_name_for_every_step() {
   for (uint32_t step = 0; step < static_cast<uint32_t>(Step::count); ++step) {
     EXPECT(read_back(failed(step, EPERM, 0))->step.size() >= 4);
   }
 }
 
-void refuses_steps_and_errors_that_are_none() {
+void refuses_invalid_steps_and_errors() {
   for (uint32_t step : {static_cast<uint32_t>(Step::count), 255u, 0x80000000u, 0xffffffffu}) {
     EXPECT(read_back(failed(step, EPERM, 'x'))->detail.contains("failure report is invalid"));
   }
@@ -41,12 +41,12 @@ void refuses_steps_and_errors_that_are_none() {
   }
 }
 
-void bounds_an_object_without_an_end() {
+void bounds_an_object_without_a_nul() {
   auto error = read_back(failed(static_cast<uint32_t>(Step::mount), EPERM, 'x'));
   EXPECT_EQUAL(static_cast<long>(std::ranges::count(error->step, 'x')), static_cast<long>(sizeof Report::object));
 }
 
-void takes_nothing_else_for_a_failure() {
+void ignores_other_states() {
   for (uint32_t state : {0u, 2u, 3u, 0xffffffffu}) {
     Report report = failed(1, EPERM, 'x');
     report.state = state;
@@ -58,11 +58,11 @@ void takes_nothing_else_for_a_failure() {
 
 std::vector<Test> child_tests() {
   return {
-      {"child: reports step, object and errno", tells_step_object_and_errno},
-      {"child: has a name for every step", has_words_for_every_step},
-      {"child: refuses invalid steps and errors (A9)", refuses_steps_and_errors_that_are_none},
-      {"child: bounds an object without a NUL (A9)", bounds_an_object_without_an_end},
-      {"child: ignores other states than failed (A9)", takes_nothing_else_for_a_failure},
+      {"child: reports step, object and errno", reports_step_object_and_errno},
+      {"child: has a name for every step", has_a_name_for_every_step},
+      {"child: refuses invalid steps and errors (A9)", refuses_invalid_steps_and_errors},
+      {"child: bounds an object without a NUL (A9)", bounds_an_object_without_a_nul},
+      {"child: ignores other states than failed (A9)", ignores_other_states},
   };
 }
 

@@ -29,7 +29,7 @@ void resolves_escapes() {
   EXPECT_EQUAL((*parsed)["missing"].integer(7), 7);
 }
 
-void refuses_what_is_no_json() {
+void refuses_invalid_json() {
   for (std::string_view text : {"", "{", "[1,]", "{\"a\" 1}", "nul", "\"open", "\"\\u12\"", "\"\\ud800\\u0041\"", "1 2",
                                 "{\"a\":1,}", "\"\\x\"", "--1", "+1", "-", "1.", "1e", "1e+", ".5"}) {
     EXPECT(refuses_json(text));
@@ -58,7 +58,7 @@ std::vector<Test> json_tests() {
   return {
       {"json: reads what it writes", reads_what_it_writes},
       {"json: resolves escapes", resolves_escapes},
-      {"json: refuses invalid JSON", refuses_what_is_no_json},
+      {"json: refuses invalid JSON", refuses_invalid_json},
       {"json: bounds depth", bounds_depth},
       {"json: numbers keep their type", numbers_keep_their_type},
   };

@@ -1,4 +1,4 @@
-// A container's life as the monitor keeps it: start, exit, stop, records, shutdown.
+// A container's lifecycle in the monitor: start, exit, stop, exit records, shutdown.
 
 import { execFileSync } from "node:child_process";
 import {

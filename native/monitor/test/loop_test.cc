@@ -61,7 +61,7 @@ void a_stopped_watch_is_not_called_again() {
   EXPECT_EQUAL(calls, 1);
 }
 
-void a_hung_up_pipe_that_nobody_wants_does_not_spin() {
+void a_hung_up_pipe_without_wanted_events_does_not_spin() {
   auto loop = make_loop();
   Pipe pipe;
   int calls = 0;
@@ -78,7 +78,7 @@ void a_hung_up_pipe_that_nobody_wants_does_not_spin() {
   EXPECT_EQUAL(calls, 1);
 }
 
-void quiet_is_told_once() {
+void quiet_is_reported_once() {
   auto loop = make_loop();
   int quiet = 0;
   loop->when_quiet([&] { ++quiet; });
@@ -93,8 +93,8 @@ std::vector<Test> loop_tests() {
   return {
       {"loop: timers fire in order and once", timers_fire_in_order_and_once},
       {"loop: a stopped watch is not called again", a_stopped_watch_is_not_called_again},
-      {"loop: a hung-up pipe without wanted events does not spin", a_hung_up_pipe_that_nobody_wants_does_not_spin},
-      {"loop: quiet is reported once", quiet_is_told_once},
+      {"loop: a hung-up pipe without wanted events does not spin", a_hung_up_pipe_without_wanted_events_does_not_spin},
+      {"loop: quiet is reported once", quiet_is_reported_once},
   };
 }
 

@@ -1,4 +1,4 @@
-// The OCI handler with the real runc and crun: the same container's life by way of their binaries.
+// The OCI handler with the real runc and crun: the lifecycle of a container through their binaries.
 
 import { existsSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";

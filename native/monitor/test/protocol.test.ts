@@ -1,4 +1,4 @@
-// What the monitor does with clients that are wrong, slow, frozen, or too many.
+// How the monitor handles clients that are wrong, slow, frozen, or too many.
 
 import { readdirSync, readFileSync, readlinkSync } from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";

@@ -57,7 +57,7 @@ void agree(const SeccompProgram& filter, uint64_t a, uint64_t b) {
   EXPECT_EQUAL(static_cast<long>(allows(filter, asked, {a, b})), static_cast<long>(*kernel));
 }
 
-void runs_programs_as_the_kernel_does() {
+void interprets_programs_as_the_kernel_does() {
   const uint32_t low = offsetof(seccomp_data, args), high = low + 4, second = low + 8;
   std::mt19937 engine(20261124);
   auto random = [&engine] { return static_cast<uint32_t>(engine()); };
@@ -84,7 +84,7 @@ void runs_programs_as_the_kernel_does() {
   }
 }
 
-void lets_nothing_pass_that_it_cannot_follow() {
+void allows_nothing_that_it_cannot_interpret() {
   EXPECT(!allows({BPF_STMT(BPF_LD | BPF_W | BPF_ABS, 4096), BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW)}, asked, {}));
   EXPECT(!allows({BPF_STMT(BPF_JMP | BPF_JA, 9), BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW)}, asked, {}));
   EXPECT(!allows({BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS)}, asked, {}));
@@ -97,8 +97,8 @@ void lets_nothing_pass_that_it_cannot_follow() {
 
 std::vector<Test> seccomp_filter_tests() {
   return {
-      {"seccomp filter: interprets programs as the kernel does", runs_programs_as_the_kernel_does},
-      {"seccomp filter: a program that cannot be interpreted allows nothing", lets_nothing_pass_that_it_cannot_follow},
+      {"seccomp filter: interprets programs as the kernel does", interprets_programs_as_the_kernel_does},
+      {"seccomp filter: a program that cannot be interpreted allows nothing", allows_nothing_that_it_cannot_interpret},
   };
 }
 

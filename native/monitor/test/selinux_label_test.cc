@@ -31,7 +31,7 @@ void labels_are_read() {
   EXPECT(none.has_value() && none->process.selinux_label.empty() && none->mount_label.empty());
 }
 
-void what_could_be_another_option_is_no_label() {
+void a_possible_option_is_not_a_label() {
   for (const char* text : {R"(a:b:c:s0\",upperdir=\"/etc)", "a:b:c d", R"(a:b\\:c)", R"(a\u0000b)", R"(a\nb)", "a=b", "a/b"}) {
     EXPECT(refusal_of(text, "").find("process.selinuxLabel") != std::string::npos);
     EXPECT(refusal_of("", text).find("linux.mountLabel") != std::string::npos);
@@ -42,7 +42,7 @@ void what_could_be_another_option_is_no_label() {
   }
 }
 
-void a_label_stands_in_quotes_among_options() {
+void a_label_is_quoted_in_options() {
   const RootfsSpec spec{{"/top", "/bottom"}, "/upper", "/work", {}, {}};
   const RootfsPlan plan = plan_rootfs(spec, "/bundle", label);
   EXPECT_EQUAL(plan.root.label, label);
@@ -67,8 +67,8 @@ void an_image_of_one_layer_becomes_an_overlay() {
 
 std::vector<Test> selinux_label_tests() {
   return {{"SELinux labels are read", labels_are_read},
-          {"a text that could contain another option is not an SELinux label", what_could_be_another_option_is_no_label},
-          {"an SELinux label is quoted in options", a_label_stands_in_quotes_among_options},
+          {"a text that could contain another option is not an SELinux label", a_possible_option_is_not_a_label},
+          {"an SELinux label is quoted in options", a_label_is_quoted_in_options},
           {"a label makes an image of one layer an overlay", an_image_of_one_layer_becomes_an_overlay}};
 }
 
