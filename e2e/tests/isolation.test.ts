@@ -197,14 +197,17 @@ test("a container in a user namespace has its own cgroup namespace too, and can 
 });
 
 describe("a mount at /proc", () => {
-  test.each(["/proc", "/proc/", "//proc/."])("of a directory, as %s, is refused with the reason", async (containerPath) => {
-    const hostPath = join(node.directory, "no-procfs");
-    await expect(create("over-proc", { mounts: [{ hostPath, containerPath }] })).rejects.toMatchObject({
-      code: status.INVALID_ARGUMENT,
-      details: expect.stringContaining("is not a procfs"),
-    });
-    await node.removePods();
-  });
+  test.each(["/proc", "/proc/", "//proc/."])(
+    "of a directory, as %s, is refused with the reason",
+    async (containerPath) => {
+      const hostPath = join(node.directory, "no-procfs");
+      await expect(create("over-proc", { mounts: [{ hostPath, containerPath }] })).rejects.toMatchObject({
+        code: status.INVALID_ARGUMENT,
+        details: expect.stringContaining("is not a procfs"),
+      });
+      await node.removePods();
+    },
+  );
 
   test("of the host's procfs leaves a procfs there", async () => {
     const { podSandboxId, sh } = await run("host-proc", { mounts: [{ hostPath: "/proc", containerPath: "/proc" }] });

@@ -125,11 +125,8 @@ Status run(const std::string& pod_dir, const Fd& empty_mounts, Readiness& readin
 
   limit_kept_memory();
   const std::unique_ptr<Loop> loop = TRY(Loop::create());
-  const std::unique_ptr<LogWriter> log_writer = TRY(LogWriter::create(*loop));
-  loop->when_quiet([&loop, &log_writer] {
-    log_writer->rest();
-    give_back_memory(loop->buffer());
-  });
+  loop->when_quiet([&loop] { give_back_memory(loop->buffers()); });
+  const std::unique_ptr<LogThread> log_thread = TRY(LogThread::create(*loop));
   Reaper reaper(*loop);
   TRY(reaper.open());
   SandboxSpec spec = TRY(read_sandbox(pod_dir));
@@ -139,7 +136,7 @@ Status run(const std::string& pod_dir, const Fd& empty_mounts, Readiness& readin
   OomScore oom_score;
   oom_score.lower();
 
-  Context context{*loop, reaper, *log_writer, sandbox, cgroups, oom_score, empty_mounts};
+  Context context{*loop, reaper, *log_thread, sandbox, cgroups, oom_score, empty_mounts};
   Server server(*loop);
   Pod pod(context, exits_dir);
   Shutdown shutdown(context, pod, server);
@@ -153,7 +150,10 @@ Status run(const std::string& pod_dir, const Fd& empty_mounts, Readiness& readin
     return listening;
   }
   readiness.ready(sandbox);
-  return loop->run();
+  Status ended = loop->run();
+  // One that hangs in the kernel still uses what would be destroyed now; the process exits when it comes back.
+  if (!log_thread->stop()) _exit(ended ? 0 : 1);
+  return ended;
 }
 
 int run_or_report(const std::string& pod_dir, const Fd& empty_mounts, Readiness readiness) {

@@ -11,7 +11,7 @@
 #include "monitor/server/reaper.h"
 #include "monitor/setup/container_exec.h"
 #include "monitor/setup/namespaces.h"
-#include "monitor/streams/log_writer.h"
+#include "monitor/streams/log_thread.h"
 
 namespace keelson {
 
@@ -19,7 +19,7 @@ namespace keelson {
 struct Context {
   Loop& loop;
   Reaper& reaper;
-  LogWriter& log_writer;
+  LogThread& log_thread;
   Sandbox& sandbox;
   const CgroupHost& cgroups;
   const OomScore& oom_score;

@@ -94,19 +94,19 @@ void Container::start(DoneStatus done) {
   Prepared prepared;
   if (Status status = prepare(prepared); !status) return done(std::move(status));
   prepared.done = std::move(done);
-  if (request_.log_path.empty()) return spawn(std::move(prepared), nullptr);
+  if (request_.log_path.empty()) return spawn(std::move(prepared), OutputReader::without_log(context_.log_thread));
   waiting_for_log_ = std::move(prepared);
 }
 
 void Container::open_log() {
-  Log::open(context_.loop, context_.log_writer, request_.log_path,
-            [weak = weak_from_this()](Result<std::unique_ptr<Log>> log) {
-              const auto self = weak.lock();
-              if (!self || !self->waiting_for_log_) return;  // broken off
-              Prepared prepared = *std::exchange(self->waiting_for_log_, std::nullopt);
-              if (log) self->spawn(std::move(prepared), std::move(*log));
-              else self->fail_start(std::move(log.error()), std::move(prepared.done));
-            });
+  OutputReader::with_log(context_.log_thread, request_.log_path,
+                         [weak = weak_from_this()](Result<std::shared_ptr<OutputReader>> output) {
+                           const auto self = weak.lock();
+                           if (!self || !self->waiting_for_log_) return;  // the start was aborted
+                           Prepared prepared = *std::exchange(self->waiting_for_log_, std::nullopt);
+                           if (output) self->spawn(std::move(prepared), std::move(*output));
+                           else self->fail_start(std::move(output.error()), std::move(prepared.done));
+                         });
 }
 
 Status Container::prepare(Prepared& prepared) {
@@ -116,19 +116,19 @@ Status Container::prepare(Prepared& prepared) {
   return {};
 }
 
-void Container::spawn(Prepared prepared, std::unique_ptr<Log> log) {
+void Container::spawn(Prepared prepared, std::shared_ptr<OutputReader> output) {
   std::string cgroup_path =
       spec_.cgroups_path.empty() ? context_.sandbox.spec.cgroup + "/" + request_.id : spec_.cgroups_path;
   StartOrder order{request_.id, request_.bundle,            request_.seccomp_filter_path, request_.pid_target,
                    spec_,       std::move(prepared.rootfs), std::move(cgroup_path)};
   Stdio theirs = std::move(prepared.pipes.theirs);
   handler_->start(std::move(order), std::move(theirs),
-                  [this, log = std::move(log), pipes = std::move(prepared.pipes),
+                  [this, output = std::move(output), pipes = std::move(prepared.pipes),
                    done = std::move(prepared.done)](Result<StartedContainer> started) mutable {
                     if (!started) return fail_start(std::move(started.error()), std::move(done));
                     stop_timer_.cancel();
                     request_.pid_target = {};
-                    run(std::move(*started), std::move(pipes), std::move(log));
+                    run(std::move(*started), std::move(pipes), std::move(output));
                     done({});
                     if (stop_asked_) begin_stop();
                   });
@@ -157,7 +157,7 @@ Status Container::read_bundle(RootfsSpec& rootfs) {
 }
 
 // The process is running: failures from here on are only logged.
-void Container::run(StartedContainer started, StdioPipes pipes, std::optional<Log> log) {
+void Container::run(StartedContainer started, StdioPipes pipes, std::shared_ptr<OutputReader> output) {
   state_.pid = started.init.pid;
   state_.started_at = now_ns();
   pidfd_ = std::move(started.init.pidfd);
@@ -166,7 +166,7 @@ void Container::run(StartedContainer started, StdioPipes pipes, std::optional<Lo
   context_.reaper.expect(state_.pid, [this](const ProcessExit& exit) { on_exit(exit); });
   forget_what_only_start_needs(spec_);
 
-  streams_ = std::make_unique<ContainerStreams>(context_.loop, std::move(log));
+  streams_ = std::make_shared<ContainerStreams>(context_.loop, context_.log_thread, std::move(output));
   warn_if_failed(streams_->open(std::move(started.init.sent), std::move(pipes), request_.input));
   oom_ = std::make_unique<OomWatch>(context_.loop, *cgroup_, [this] { events_.oom(id()); });
   warn_if_failed(oom_->open());
@@ -260,7 +260,7 @@ bool Container::has_ended() const {
 
 Status Container::attach(const std::shared_ptr<Connection>& client, bool with_input) {
   TRY(must_run("attach"));
-  streams_->attached().add(client, with_input && input() != nullptr);
+  streams_->attach(client, with_input && input() != nullptr);
   return {};
 }
 
@@ -294,7 +294,10 @@ void Container::on_exit(const ProcessExit& exit) {
   state_.signal = exit.signal;
   state_.oom_killed = oom_->killed();
   oom_.reset();
-  streams_->finish([this] { settle(); });
+  streams_->finish([this](bool is_log_complete) {
+    if (!is_log_complete) warn("container " + id() + ": its log's file system does not answer; its last output is missing");
+    settle();
+  });
 }
 
 void Container::settle() {

@@ -100,9 +100,9 @@ class Container : public std::enable_shared_from_this<Container> {
   Status prepare(Prepared& prepared);
   Status read_bundle(RootfsSpec& rootfs);
   void open_log();
-  void spawn(Prepared prepared, std::unique_ptr<Log> log);
+  void spawn(Prepared prepared, std::shared_ptr<OutputReader> output);
   void fail_start(Error error, DoneStatus done);
-  void run(StartedContainer started, StdioPipes pipes, std::unique_ptr<Log> log);
+  void run(StartedContainer started, StdioPipes pipes, std::shared_ptr<OutputReader> output);
   Status may_exec() const;
   Done<Started> unless_ended(Done<Started> done);
   bool has_ended() const;
@@ -123,7 +123,7 @@ class Container : public std::enable_shared_from_this<Container> {
   std::optional<Prepared> waiting_for_log_;
   std::optional<Cgroup> cgroup_;  // once started
   Fd pidfd_;
-  std::unique_ptr<ContainerStreams> streams_;  // until the exit is reported
+  std::shared_ptr<ContainerStreams> streams_;  // until the exit is reported
   std::unique_ptr<OomWatch> oom_;
   int stop_signal_ = 0;  // of the first stop; 0: no stop yet, or one without a signal
   bool stop_asked_ = false;

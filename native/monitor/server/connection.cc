@@ -53,7 +53,7 @@ bool Connection::peer_is_gone() const {
 }
 
 void Connection::read_input() {
-  ssize_t count = read(socket_.get(), loop_.buffer().data(), read_chunk);
+  ssize_t count = read(socket_.get(), loop_.buffers().for_reading(), read_chunk);
   if (count < 0) {
     if (errno != EAGAIN && errno != EINTR) close();
     return;
@@ -65,7 +65,7 @@ void Connection::read_input() {
     return update_interest();
   }
   if (!open_for_frames()) return;
-  in_.append(loop_.buffer().data(), static_cast<size_t>(count));
+  in_.append(loop_.buffers().for_reading(), static_cast<size_t>(count));
   take_frames();
 }
 

@@ -1,7 +1,7 @@
 #include "monitor/server/loop.h"
 
 #include <malloc.h>
-#include <sys/epoll.h>
+#include <sys/eventfd.h>
 #include <sys/mman.h>
 
 #include <algorithm>
@@ -43,7 +43,11 @@ Result<std::unique_ptr<Loop>> Loop::create() {
   auto loop = std::make_unique<Loop>();
   loop->epoll_ = Fd(epoll_create1(EPOLL_CLOEXEC));
   if (!loop->epoll_) return fail_errno("create an epoll descriptor");
-  TRY(loop->buffer_.map());
+  TRY(loop->buffers_.map());
+  loop->posted_event_ = Fd(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+  if (!loop->posted_event_) return fail_errno("create an eventfd");
+  auto run_posted = [self = loop.get()](uint32_t) { self->run_posted(); };
+  loop->posted_watch_ = TRY(loop->watch(loop->posted_event_.get(), EPOLLIN, std::move(run_posted)));
   return loop;
 }
 
@@ -71,26 +75,62 @@ Loop::Timer Loop::after(std::chrono::milliseconds delay, Task task) {
   return timer;
 }
 
+void Loop::post(Task task) {
+  const std::lock_guard lock(posted_mutex_);
+  posted_.push_back(std::move(task));
+  if (posted_.size() == 1) eventfd_write(posted_event_.get(), 1);
+}
+
+void Loop::forget_posted() { take_posted(); }
+
+std::vector<Loop::Task> Loop::take_posted() {
+  const std::lock_guard lock(posted_mutex_);
+  return std::exchange(posted_, {});
+}
+
+void Loop::run_posted() {
+  eventfd_t count;
+  eventfd_read(posted_event_.get(), &count);
+  for (Task& posted : take_posted()) {
+    Task task = std::move(posted);
+    task();
+  }
+}
+
 Status Loop::run() {
   stopped_ = false;
+  busy_since_quiet_ = true;
   std::array<epoll_event, 32> events;
   while (!stopped_) {
     bool quiet_wait = false;
-    int timeout = next_timeout(quiet_wait);
-    int count = epoll_wait(epoll_.get(), events.data(), static_cast<int>(events.size()), timeout);
-    if (count < 0 && errno != EINTR) return fail_errno("wait for events");
-    if (count > 0) busy_since_quiet_ = true;
-    if (count == 0 && quiet_wait) {
+    const int timeout = next_timeout(quiet_wait);
+    const auto ready = TRY(wait(events, timeout));
+    if (ready.empty() && quiet_wait) {
       busy_since_quiet_ = false;
       when_quiet_();
     }
-    for (const epoll_event& event : std::span(events).first(static_cast<size_t>(std::max(count, 0)))) {
-      dispatch(event.data.u64, event.events);
-    }
-    run_due_timers();
-    run_deferred();
+    handle(ready);
   }
   return {};
+}
+
+Status Loop::run_ready() {
+  std::array<epoll_event, 32> events;
+  handle(TRY(wait(events, 0)));
+  return {};
+}
+
+Result<std::span<const epoll_event>> Loop::wait(std::span<epoll_event> events, int timeout) {
+  const int count = epoll_wait(epoll_.get(), events.data(), static_cast<int>(events.size()), timeout);
+  if (count < 0 && errno != EINTR) return fail_errno("wait for events");
+  return events.first(static_cast<size_t>(std::max(count, 0)));
+}
+
+void Loop::handle(std::span<const epoll_event> events) {
+  if (!events.empty()) busy_since_quiet_ = true;
+  for (const epoll_event& event : events) dispatch(event.data.u64, event.events);
+  run_due_timers();
+  run_deferred();
 }
 
 int Loop::next_timeout(bool& quiet_wait) const {
@@ -128,28 +168,36 @@ void Loop::run_deferred() {
   }
 }
 
-ReadBuffer::~ReadBuffer() {
-  if (data_ != nullptr) munmap(data_, size);
+namespace {
+
+constexpr size_t all_buffers = SharedBuffers::read_size + SharedBuffers::format_size;
+
+}  // namespace
+
+SharedBuffers::~SharedBuffers() {
+  if (base_ != nullptr) munmap(base_, all_buffers);
 }
 
-Status ReadBuffer::map() {
-  void* data = mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  if (data == MAP_FAILED) return fail_errno("map the read buffer");
-  // A huge page would be 2 MiB of memory for a few bytes.
-  madvise(data, size, MADV_NOHUGEPAGE);
-  data_ = static_cast<char*>(data);
+Status SharedBuffers::map() {
+  void* base = mmap(nullptr, all_buffers, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (base == MAP_FAILED) return fail_errno("map the shared buffers");
+  // A huge page would be 2 MiB of memory for a few bytes of log.
+  madvise(base, all_buffers, MADV_NOHUGEPAGE);
+  base_ = static_cast<char*>(base);
   return {};
 }
 
-void ReadBuffer::give_back() { madvise(data_, size, MADV_DONTNEED); }
+void SharedBuffers::give_back() { madvise(base_, all_buffers, MADV_DONTNEED); }
 
 void limit_kept_memory() {
+  // The log thread shares the heap: one of its own would cost an idle pod its pages.
+  mallopt(M_ARENA_MAX, 1);
   mallopt(M_MMAP_THRESHOLD, 64 << 10);
   mallopt(M_TRIM_THRESHOLD, 64 << 10);
 }
 
-void give_back_memory(ReadBuffer& buffer) {
-  buffer.give_back();
+void give_back_memory(SharedBuffers& buffers) {
+  buffers.give_back();
   malloc_trim(0);
   // Until epoll_wait(2) as little of the C library as possible should run: its pages would be faulted in again.
   let_go_of_program();

@@ -1,8 +1,10 @@
 // The event loop: epoll, timers, work deferred to the end of a round, and the buffers that its handlers share.
 //
-// Everything in the monitor runs on this one thread. A Watch or Timer stops when it is destroyed, even from inside its
-// own handler.
+// The monitor has one, and a second for its log thread (streams/log_thread.h). A loop belongs to the thread that runs it:
+// only post() may be called from another. A Watch or Timer stops when it is destroyed, even from inside its own handler.
 #pragma once
+
+#include <sys/epoll.h>
 
 #include <chrono>
 #include <cstddef>
@@ -10,6 +12,8 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <mutex>
+#include <span>
 #include <vector>
 
 #include "common/error.h"
@@ -95,6 +99,10 @@ class Loop {
   Timer after(std::chrono::milliseconds delay, Task task);
   // Runs once the current events have been handled; use it to destroy an object that is on the call stack.
   void defer(Task task) { deferred_.push_back(std::move(task)); }
+  // Runs `task` on the loop, soon; from any thread.
+  void post(Task task);
+  // Drops what was posted and has not run.
+  void forget_posted();
   // Called once after each burst of work, after half a second without events.
   void when_quiet(Task task) { when_quiet_ = std::move(task); }
 
@@ -103,6 +111,10 @@ class Loop {
 
   Status run();  // until stop()
   void stop() { stopped_ = true; }
+  // Handles what is ready now.
+  Status run_ready();
+  // Readable (epoll(7)) when something is ready: for whoever lets the loop run only then.
+  int readiness() const { return epoll_.get(); }
 
  private:
   struct Entry {
@@ -111,6 +123,10 @@ class Loop {
     Handler handler;
   };
 
+  Result<std::span<const epoll_event>> wait(std::span<epoll_event> events, int timeout);
+  void handle(std::span<const epoll_event> events);
+  std::vector<Task> take_posted();
+  void run_posted();
   void want(uint64_t id, uint32_t events);
   void end_watch(uint64_t id);
   int next_timeout(bool& quiet_wait) const;
@@ -124,6 +140,10 @@ class Loop {
   std::map<uint64_t, std::shared_ptr<Entry>> entries_;
   std::map<std::pair<Clock::time_point, uint64_t>, Task> timers_;
   std::vector<Task> deferred_;
+  std::mutex posted_mutex_;
+  std::vector<Task> posted_;
+  Fd posted_event_;
+  Watch posted_watch_;
   Task when_quiet_;
   bool busy_since_quiet_ = true;
   bool stopped_ = false;

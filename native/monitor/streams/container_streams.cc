@@ -21,37 +21,29 @@ constexpr auto log_limit = 5s;
 constexpr auto patience = 30s;
 // Two full pipes, each as large as a process may make it without privileges (pipe-max-size).
 constexpr size_t max_last_output = 2 << 20;
-// A pipe is emptied by a few reads; who fills it meanwhile is not the init and must not keep the loop here.
-constexpr int max_reads_after_exit = 64;
-constexpr Stream both[] = {Stream::out, Stream::err};
 
 }  // namespace
 
-ContainerStreams::ContainerStreams(Loop& loop, std::unique_ptr<Log> log) : loop_(loop), log_(std::move(log)) {
-  if (log_) log_->on_progress([this] { on_log_progress(); });
-}
-
 Status ContainerStreams::open(Fd terminal, StdioPipes pipes, bool with_input) {
-  if (!terminal) {
-    TRY(open_output(std::move(pipes.out), std::move(pipes.err)));
-    return with_input ? open_input(std::move(pipes.in), InputPipe::Target::pipe) : Status{};
+  if (terminal) {
+    Result<Fd> copy = duplicate(terminal, "the terminal");
+    held_slave_ = open_slave(terminal);
+    read_output(std::move(terminal), Fd());
+    terminal_ = TRY(std::move(copy));
+    return with_input ? open_input(TRY(duplicate(terminal_, "the terminal")), InputPipe::Target::terminal) : Status{};
   }
-  Result<Fd> copy = duplicate(terminal, "the terminal");
-  held_slave_ = open_slave(terminal);
-  TRY(open_output(std::move(terminal), Fd()));
-  terminal_ = TRY(std::move(copy));
-  return with_input ? open_input(TRY(duplicate(terminal_, "the terminal")), InputPipe::Target::terminal) : Status{};
+  read_output(std::move(pipes.out), std::move(pipes.err));
+  return with_input ? open_input(std::move(pipes.in), InputPipe::Target::pipe) : Status{};
 }
 
-Status ContainerStreams::open_output(Fd out, Fd err) {
-  sources_[0].fd = std::move(out);
-  sources_[1].fd = std::move(err);
-  for (Stream stream : both) {
-    Source& source = sources_[static_cast<size_t>(stream)];
-    if (!source.fd) continue;
-    source.watch = TRY(loop_.watch(source.fd.get(), EPOLLIN, [this, stream](uint32_t) { read_some(stream); }));
-  }
-  return {};
+void ContainerStreams::read_output(Fd out, Fd err) {
+  ask_reader([weak = weak_from_this(), out = std::move(out), err = std::move(err)](OutputReader& reader) mutable {
+    reader.begin(std::move(weak), std::move(out), std::move(err));
+  });
+}
+
+void ContainerStreams::ask_reader(std::move_only_function<void(OutputReader&)> work) {
+  thread_.loop().post([reader = reader_, work = std::move(work)]() mutable { work(*reader); });
 }
 
 Status ContainerStreams::open_input(Fd fd, InputPipe::Target target) {
@@ -65,47 +57,33 @@ Status ContainerStreams::resize(uint16_t columns, uint16_t rows) {
 }
 
 void ContainerStreams::reopen_log(DoneStatus done) {
-  if (!log_) return done(fail(Kind::state, "reopen the log", "the container has none"));
-  log_->reopen(std::move(done));
+  ask_reader([&monitor = loop_, done = std::move(done)](OutputReader& reader) mutable {
+    monitor.post([done = std::move(done), opened = reader.reopen_log()]() mutable { done(std::move(opened)); });
+  });
 }
 
-// One batch; false when there is nothing more to read now.
-bool ContainerStreams::read_some(Stream stream) {
-  Source& source = sources_[static_cast<size_t>(stream)];
-  if (!source.fd || must_wait()) return false;
-  char* buffer = loop_.buffer().data();
-  // Who is waited for gets no more than it has room for.
-  const size_t wanted = attached_.any_types() ? max_bytes_payload : ReadBuffer::size;
-  ssize_t count = read(source.fd.get(), buffer, wanted);
-  if (count < 0 && errno == EINTR) return true;
-  if (count < 0 && errno == EAGAIN) return false;
-  if (count <= 0) {  // a terminal's master says EIO while no slave is open
-    close(stream);
-    check_end();
-    return false;
-  }
-  std::string_view bytes(buffer, static_cast<size_t>(count));
-  source.width.follow(source.fd.get(), bytes.size());
-  if (log_) log_->write(stream, bytes, now_ns());
+void ContainerStreams::attach(std::weak_ptr<Connection> client, bool types) {
+  attached_.add(std::move(client), types);
+  ask_reader([](OutputReader& reader) { reader.hand_on(true); });
+}
+
+// The reader waits until it is told to go on.
+void ContainerStreams::on_output(Stream stream, std::string_view bytes) {
   attached_.send(stream == Stream::out ? FrameType::stdout_bytes : FrameType::stderr_bytes, bytes, ending_);
-  return true;
+  if (!ending_ && attached_.hold_up_output()) hold_up_output();
+  else let_reader_go_on();
 }
 
-bool ContainerStreams::must_wait() {
-  // What a container leaves in its pipes may wait in memory, so that the end of one that wrote nothing needs no room.
-  waits_for_log_ = log_ && !log_->has_room(ending_ ? ReadBuffer::size : 0);
-  if (!ending_ && attached_.hold_up_output()) wait_for_client();
-  if (!waits_for_log_ && !waits_for_client_) return false;
-  for (Source& source : sources_) {
-    if (source.fd) source.width.widen(source.fd.get());
-  }
-  follow_output();
-  return true;
+void ContainerStreams::let_reader_go_on() {
+  ask_reader([is_handed_on = !attached_.are_none()](OutputReader& reader) {
+    reader.hand_on(is_handed_on);
+    reader.go_on();
+  });
 }
 
-void ContainerStreams::wait_for_client() {
-  if (waits_for_client_) return;
-  waits_for_client_ = true;
+void ContainerStreams::hold_up_output() {
+  held_up_ = true;
+  ask_reader([](OutputReader& reader) { reader.widen(); });
   patience_ = loop_.after(patience, [this] {
     attached_.detach_those();
     resume_output();
@@ -113,77 +91,27 @@ void ContainerStreams::wait_for_client() {
 }
 
 void ContainerStreams::resume_output() {
-  if (!waits_for_client_ || attached_.hold_up_output()) return;
-  waits_for_client_ = false;
+  if (!held_up_ || (!ending_ && attached_.hold_up_output())) return;
+  held_up_ = false;
   patience_.cancel();
-  follow_output();
+  let_reader_go_on();
 }
 
-void ContainerStreams::follow_output() {
-  const uint32_t events = waits_for_client_ || waits_for_log_ ? 0u : EPOLLIN;
-  for (Source& source : sources_) {
-    if (source.fd) source.watch.want(events);
-  }
-}
-
-void ContainerStreams::on_log_progress() {
-  if (waits_for_log_ && log_->has_room()) {
-    waits_for_log_ = false;
-    follow_output();
-    if (ending_) read_rest();
-    if (has_read_rest_ && !waits_for_log_) close_output();
-  }
-  check_end();
-}
-
-void ContainerStreams::finish(Loop::Task on_end) {
+void ContainerStreams::finish(std::move_only_function<void(bool)> on_end) {
   held_slave_.reset();
   ending_ = true;
-  waits_for_client_ = false;
-  patience_.cancel();
-  follow_output();
-  for (Source& source : sources_) source.reads_after_exit = max_reads_after_exit;
-  read_rest();
   on_end_ = std::move(on_end);
-  output_deadline_ = loop_.after(end_limit, [this] {
-    has_read_rest_ = true;
-    if (!waits_for_log_) close_output();
-    check_end();
-  });
-  log_deadline_ = loop_.after(log_limit, [this] {
-    if (log_) log_->give_up();
-    close_output();
-    check_end();
-  });
-  check_end();
+  resume_output();
+  ask_reader([](OutputReader& reader) { reader.finish(); });
+  output_deadline_ = loop_.after(end_limit, [this] { ask_reader([](OutputReader& reader) { reader.close(); }); });
+  log_deadline_ = loop_.after(log_limit, [this] { end(false); });
 }
 
-void ContainerStreams::read_rest() {
-  for (Stream stream : both) {
-    int& left = sources_[static_cast<size_t>(stream)].reads_after_exit;
-    while (left > 0 && read_some(stream)) --left;
-  }
-}
-
-void ContainerStreams::close_output() {
-  for (Stream stream : both) close(stream);
-}
-
-void ContainerStreams::close(Stream stream) {
-  Source& source = sources_[static_cast<size_t>(stream)];
-  if (!source.fd) return;
-  source.watch.stop();
-  source.fd.reset();
-  if (log_) log_->end(stream, now_ns());
-}
-
-void ContainerStreams::check_end() {
-  if (sources_[0].fd || sources_[1].fd || !on_end_) return;
+void ContainerStreams::end(bool is_log_complete) {
+  if (!on_end_) return;
   output_deadline_.cancel();
-  if (log_ && !log_->is_flushed()) return;
   log_deadline_.cancel();
-  Loop::Task on_end = std::exchange(on_end_, nullptr);
-  on_end();
+  std::exchange(on_end_, nullptr)(is_log_complete);
 }
 
 namespace {
@@ -264,8 +192,8 @@ void AttachedClients::detach_those() {
   }
 }
 
-bool AttachedClients::any_types() const {
-  return std::ranges::any_of(clients_, [](const Client& held) { return held.types && !held.connection.expired(); });
+bool AttachedClients::are_none() const {
+  return std::ranges::all_of(clients_, [](const Client& held) { return held.connection.expired(); });
 }
 
 void AttachedClients::resume_input(const InputPipe& input) const {

@@ -2,13 +2,12 @@
 // to its stdin.
 #pragma once
 
-#include <array>
 #include <memory>
 #include <string_view>
 #include <vector>
 
 #include "monitor/server/connection.h"
-#include "monitor/streams/cri_log.h"
+#include "monitor/streams/output_reader.h"
 #include "monitor/streams/stdio.h"
 
 namespace keelson {
@@ -26,7 +25,7 @@ class AttachedClients {
   bool hold_up_output() const;
   // Cuts off those that do.
   void detach_those();
-  bool any_types() const;
+  bool are_none() const;
   // The container's stdin takes bytes again: they go on for as long as it does.
   void resume_input(const InputPipe& input) const;
   // The container has exited.
@@ -41,62 +40,54 @@ class AttachedClients {
   std::vector<Client> clients_;
 };
 
-class ContainerStreams {
+// The monitor's side of the streams; the output is read on the log thread (output_reader.h).
+class ContainerStreams : public std::enable_shared_from_this<ContainerStreams> {
  public:
-  // `log` is null for a container without a log: its output is still read, for the pipe must not fill.
-  ContainerStreams(Loop& loop, std::unique_ptr<Log> log);
+  ContainerStreams(Loop& loop, LogThread& thread, std::shared_ptr<OutputReader> reader)
+      : loop_(loop), thread_(thread), reader_(std::move(reader)) {}
 
   // Starts to carry what `terminal` has, or where there is none the pipes. On failure the streams before go on.
   Status open(Fd terminal, StdioPipes pipes, bool with_input);
 
   Status resize(uint16_t columns, uint16_t rows);
   void reopen_log(DoneStatus done);
-  AttachedClients& attached() { return attached_; }
+  void attach(std::weak_ptr<Connection> client, bool types);
+  const AttachedClients& attached() const { return attached_; }
   // A client that may have held up the output has room again, or has gone.
   void resume_output();
   // Null: there is none.
   InputPipe* input() { return input_.get(); }
 
-  // The container's init is dead. Reads what it left, then waits for the ends of its output (others may hold the pipes) for
-  // at most a second, ends the log, waits until that is written, and calls `on_end`, perhaps at once. A disk that does not
-  // answer is waited for 5 seconds in all; then the rest of the output is lost.
-  void finish(Loop::Task on_end);
+  // The container's init is dead. Lets the reader read what it left, waits for the ends of its output (others may hold the
+  // pipes) for at most a second, and until the log is written, and calls `on_end`. A log whose file system does not answer
+  // is waited for 5 seconds and is not complete then; what is missing follows if the monitor lives that long.
+  void finish(std::move_only_function<void(bool is_log_complete)> on_end);
+
+  // From the reader.
+  void on_output(Stream stream, std::string_view bytes);
+  void on_output_end() { end(true); }
 
  private:
-  struct Source {
-    Fd fd;
-    PipeWidth width;
-    Loop::Watch watch;
-    int reads_after_exit = 0;
-  };
-
-  Status open_output(Fd out, Fd err);
+  void read_output(Fd out, Fd err);
   Status open_input(Fd fd, InputPipe::Target target);
-  bool read_some(Stream stream);
-  bool must_wait();
-  void wait_for_client();
-  void follow_output();
-  void on_log_progress();
-  void read_rest();
-  void close_output();
-  void close(Stream stream);
-  void check_end();
+  void hold_up_output();
+  void let_reader_go_on();
+  void end(bool is_log_complete);
+  void ask_reader(std::move_only_function<void(OutputReader&)> work);
 
   Loop& loop_;
-  std::unique_ptr<Log> log_;
-  std::array<Source, 2> sources_;
+  LogThread& thread_;
+  std::shared_ptr<OutputReader> reader_;
   Fd terminal_;
   Fd held_slave_;  // until the init's death
   std::unique_ptr<InputPipe> input_;
   AttachedClients attached_;
-  bool waits_for_client_ = false;
+  bool held_up_ = false;
   Loop::Timer patience_;  // with clients that hold up the output
-  bool waits_for_log_ = false;
-  bool ending_ = false;         // the init is dead
-  bool has_read_rest_ = false;  // who else holds the pipes has had its second
+  bool ending_ = false;   // the init is dead
   Loop::Timer output_deadline_;
   Loop::Timer log_deadline_;
-  Loop::Task on_end_;
+  std::move_only_function<void(bool)> on_end_;
 };
 
 // Answers STARTED and joins `client` to the container, or fails. A container's stdin that is

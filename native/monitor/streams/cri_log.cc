@@ -1,8 +1,11 @@
 #include "monitor/streams/cri_log.h"
 
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
 #include <algorithm>
 #include <cstring>
-#include <utility>
 
 #include "monitor/server/monitor_log.h"
 
@@ -12,25 +15,84 @@ namespace {
 
 constexpr int64_t warning_pause_ns = 60'000'000'000;
 
+// The path is the request's: what no file can be called, or what is no directory, is not the disk's fault.
+std::unexpected<Error> fail_path(std::string step, int error) {
+  const bool blames_path = error == ENAMETOOLONG || error == ENOTDIR || error == EISDIR || error == ELOOP;
+  return std::unexpected(Error{blames_path ? Kind::invalid : Kind::system, std::move(step), {}, error, {}});
+}
+
+Result<Fd> open_component(const Fd& parent, const std::string& name, const std::string& path) {
+  constexpr int flags = O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC;
+  Fd directory(openat(parent.get(), name.c_str(), flags));
+  if (!directory && errno == ENOENT) {
+    if (mkdirat(parent.get(), name.c_str(), 0755) != 0 && errno != EEXIST) return fail_errno("make " + path);
+    directory = Fd(openat(parent.get(), name.c_str(), flags));
+  }
+  if (directory) return directory;
+  const int error = errno;
+  struct stat info{};
+  if (fstatat(parent.get(), name.c_str(), &info, AT_SYMLINK_NOFOLLOW) == 0 && S_ISLNK(info.st_mode)) {
+    return fail(Kind::invalid, "open the log's directory " + path, "it is a symbolic link, and none is followed");
+  }
+  return fail_path("open the log's directory " + path, error);
+}
+
+// What is missing of it is made. No component may be a link: a pod that may write to a log directory must not
+// choose where root makes files. (The daemon has resolved what lies above the pod's own log directory.)
+Result<Fd> open_log_directory(std::string_view path) {
+  Fd at(::open("/", O_PATH | O_DIRECTORY | O_CLOEXEC));
+  if (!at) return fail_errno("open /");
+  for (size_t begin = 1; begin < path.size();) {
+    const size_t end = std::min(path.find('/', begin), path.size());
+    if (end > begin) {
+      at = TRY(open_component(at, std::string(path.substr(begin, end - begin)), std::string(path.substr(0, end))));
+    }
+    begin = end + 1;
+  }
+  return at;
+}
+
+// Made when it is missing. Nor is a link followed at the path's end, nor a FIFO's reader waited for.
+Result<Fd> open_log_file(const std::string& path) {
+  if (path.empty() || path[0] != '/') return fail(Kind::invalid, "open the log " + path, "its path is not absolute");
+  const size_t slash = path.rfind('/');
+  if (slash + 1 == path.size()) return fail(Kind::invalid, "open the log " + path, "its path is that of a directory");
+  const Fd directory = TRY(open_log_directory(std::string_view(path).substr(0, slash)));
+  constexpr int flags = O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK;
+  Fd file(openat(directory.get(), path.c_str() + slash + 1, flags, 0640));
+  if (!file) return fail_path("open the log " + path, errno);
+  struct stat info{};
+  if (fstat(file.get(), &info) != 0) return fail_errno("stat the log " + path);
+  if (!S_ISREG(info.st_mode)) return fail(Kind::invalid, "open the log " + path, "it is not a regular file");
+  return file;
+}
+
 }  // namespace
 
-// Records of one read in a buffer of the writer's.
+// Formats records into the shared buffer and hands it on when it is full.
 class Log::Batch {
  public:
-  Batch(Stream stream, int64_t time_ns, char* buffer)
-      : buffer_(buffer), prefix_(rfc3339_utc(time_ns) + (stream == Stream::out ? " stdout F " : " stderr F ")) {}
+  Batch(Log& log, Stream stream, int64_t time_ns, char* buffer) : log_(log), buffer_(buffer) {
+    prefix_ = rfc3339_utc(time_ns) + (stream == Stream::out ? " stdout F " : " stderr F ");
+  }
+  ~Batch() {
+    if (size_ > 0) log_.flush({buffer_, size_});
+  }
+  Batch(const Batch&) = delete;
+  Batch& operator=(const Batch&) = delete;
 
-  // One record whose content is `first` and `second` together, at most max_content bytes. False when it does not fit.
-  bool record(char tag, std::string_view first, std::string_view second) {
-    if (size_ + prefix_.size() + first.size() + second.size() + 1 > LogWriter::buffer_size) return false;
+  // One record whose content is `first` and `second` together, at most max_content bytes.
+  void record(char tag, std::string_view first, std::string_view second) {
+    if (size_ + prefix_.size() + first.size() + second.size() + 1 > SharedBuffers::format_size) {
+      log_.flush({buffer_, size_});
+      size_ = 0;
+    }
     prefix_[prefix_.size() - 2] = tag;
     append(prefix_);
     append(first);
     append(second);
     buffer_[size_++] = '\n';
-    return true;
   }
-  size_t size() const { return size_; }
 
  private:
   void append(std::string_view bytes) {
@@ -39,125 +101,80 @@ class Log::Batch {
     size_ += bytes.size();
   }
 
+  Log& log_;
   char* buffer_;
   size_t size_ = 0;
   std::string prefix_;
 };
 
-void Log::open(Loop& loop, LogWriter& writer, std::string path, Done<std::unique_ptr<Log>> done) {
-  auto file = LogFile::at(std::move(path));
-  if (!file) {
-    return loop.defer([done = std::move(done), error = std::move(file.error())]() mutable {
-      done(std::unexpected(std::move(error)));
-    });
-  }
-  writer.open(*file, [&writer, file = *file, done = std::move(done)](Status opened) mutable {
-    if (opened) done(std::make_unique<Log>(writer, std::move(file)));
-    else done(std::unexpected(std::move(opened.error())));
-  });
+Result<Log> Log::open(std::string path) {
+  Log log;
+  log.file_ = TRY(open_log_file(path));
+  log.path_ = std::move(path);
+  return log;
 }
 
-Log::~Log() {
-  writer_.forget(*this);
-  writer_.close(std::move(file_));
-}
-
-void Log::put(Stream stream, std::string_view bytes, int64_t time_ns, bool ends) {
-  const bool is_empty = bytes.empty() && (!ends || unfinished_[static_cast<size_t>(stream)].empty());
-  if (given_up_ || (is_empty && pending_.empty())) return;
-  if (pending_.empty() && format(stream, bytes, time_ns, ends)) return;
-  pending_.push_back({stream, std::string(bytes), time_ns, ends});
-}
-
-// Hands records to the writer, and takes their bytes off `bytes`; false when no buffer was free for the rest.
-bool Log::format(Stream stream, std::string_view& bytes, int64_t time_ns, bool ends) {
-  for (bool is_done = false; !is_done;) {
-    char* buffer = writer_.take_buffer();
-    if (buffer == nullptr) return false;
-    Batch batch(stream, time_ns, buffer);
-    is_done = fill(batch, stream, bytes, ends);
-    if (batch.size() > 0) last_write_ = writer_.write(*this, file_, buffer, batch.size(), warned_);
-    else writer_.give_back(buffer);
-  }
-  return true;
-}
-
-// False when the batch is full.
-bool Log::fill(Batch& batch, Stream stream, std::string_view& bytes, bool ends) {
+void Log::write(Stream stream, std::string_view bytes, int64_t time_ns, SharedBuffers& buffers) {
+  Batch batch(*this, stream, time_ns, buffers.for_formatting());
   std::string& unfinished = unfinished_[static_cast<size_t>(stream)];
   while (!bytes.empty()) {
-    const size_t room = max_content - unfinished.size();
+    size_t room = max_content - unfinished.size();
     // A newline right behind a full record still ends that line: look one byte further.
     const void* newline = memchr(bytes.data(), '\n', std::min(bytes.size(), room + 1));
     if (newline != nullptr) {
-      const auto length = static_cast<size_t>(static_cast<const char*>(newline) - bytes.data());
-      if (!batch.record('F', unfinished, bytes.substr(0, length))) return false;
+      auto length = static_cast<size_t>(static_cast<const char*>(newline) - bytes.data());
+      batch.record('F', unfinished, bytes.substr(0, length));
       unfinished.clear();
       bytes.remove_prefix(length + 1);
     } else if (bytes.size() > room) {
-      if (!batch.record('P', unfinished, bytes.substr(0, room))) return false;
+      batch.record('P', unfinished, bytes.substr(0, room));
       unfinished.clear();
       bytes.remove_prefix(room);
     } else {
       unfinished += bytes;
-      bytes = {};
+      return;
     }
   }
-  if (ends && !unfinished.empty()) {
-    if (!batch.record('P', unfinished, {})) return false;
-    unfinished.clear();
+  if (unfinished.capacity() > 1024) unfinished = std::string();
+}
+
+void Log::end(Stream stream, int64_t time_ns, SharedBuffers& buffers) {
+  std::string unfinished = std::exchange(unfinished_[static_cast<size_t>(stream)], {});
+  if (unfinished.empty()) return;
+  Batch batch(*this, stream, time_ns, buffers.for_formatting());
+  batch.record('P', unfinished, {});
+}
+
+Status Log::reopen() {
+  file_ = TRY(open_log_file(path_));
+  return {};
+}
+
+void Log::flush(std::string_view batch) {
+  size_t written = 0;
+  while (written < batch.size()) {
+    ssize_t count = ::write(file_.get(), batch.data() + written, batch.size() - written);
+    if (count > 0) written += static_cast<size_t>(count);
+    else if (count == 0 || errno != EINTR) return drop(batch, written, count == 0 ? ENOSPC : errno);
   }
-  if (unfinished.empty() && unfinished.capacity() > 1024) unfinished = std::string();
-  return true;
-}
-
-// False when some is left; on_progress() is called then.
-bool Log::format_pending() {
-  while (!pending_.empty()) {
-    Input& input = pending_.front();
-    std::string_view rest = input.bytes;
-    if (format(input.stream, rest, input.time_ns, input.ends)) {
-      pending_.pop_front();
-      continue;
-    }
-    input.bytes.erase(0, input.bytes.size() - rest.size());
-    if (!writer_.await_buffer(*this)) return false;
-  }
-  return true;
-}
-
-size_t Log::pending_bytes() const {
-  size_t bytes = 0;
-  for (const Input& input : pending_) bytes += input.bytes.size();
-  return bytes;
-}
-
-void Log::give_up() {
-  if (given_up_) return;
-  size_t bytes = pending_bytes();
-  for (const std::string& unfinished : unfinished_) bytes += unfinished.size();
-  pending_.clear();
-  given_up_ = true;
-  count_lost(bytes, "the file system does not answer");
-}
-
-void Log::on_progress() {
-  if (format_pending() && on_progress_) on_progress_();
-}
-
-void Log::on_written(LogFile::Appended appended) {
-  if (appended.lost > 0) return count_lost(appended.lost, strerror(appended.error));
   if (!warned_) return;
-  warn(file_->path() + ": written again; " + std::to_string(lost_bytes_) + " bytes of log were lost");
+  warn(path_ + ": written again; " + std::to_string(dropped_bytes_) + " bytes of log were lost");
   warned_ = false;
-  lost_bytes_ = 0;
+  dropped_bytes_ = 0;
 }
 
-void Log::count_lost(size_t bytes, std::string_view reason) {
-  lost_bytes_ += bytes;
-  const int64_t now = now_ns();
+void Log::drop(std::string_view batch, size_t written, int error) {
+  // What was written must end with a whole record, else the next one would join its line.
+  size_t whole = batch.substr(0, written).rfind('\n') + 1;  // npos + 1 is 0: no record went out whole
+  struct stat info{};
+  if (whole < written && fstat(file_.get(), &info) == 0) {
+    auto torn = static_cast<off_t>(written - whole);
+    if (info.st_size < torn || ftruncate(file_.get(), info.st_size - torn) != 0) whole = written;
+  }
+  dropped_bytes_ += batch.size() - whole;
+  int64_t now = now_ns();
   if (warned_ || now < next_warning_ns_) return;
-  warn(file_->path() + ": " + std::string(reason) + "; output is dropped until the log can be written again");
+  warn(path_ + ": " + strerror(error) + "; output is dropped until the log can be written again");
   warned_ = true;
   next_warning_ns_ = now + warning_pause_ns;
 }

@@ -178,13 +178,13 @@ void OutputPump::read_some() {
       return watch_.want(0);
     }
     const size_t wanted = bounded_ ? std::min(left_, max_bytes_payload) : max_bytes_payload;
-    const ssize_t count = read(fd_.get(), loop_.buffer().data(), wanted);
+    const ssize_t count = read(fd_.get(), loop_.buffers().for_reading(), wanted);
     if (count < 0 && errno == EINTR) continue;
     if (count < 0 && errno == EAGAIN && !bounded_) return;
     // A terminal's master says EIO, not end of file, while no slave is open.
     if (count <= 0) return finish();
     width_.follow(fd_.get(), static_cast<size_t>(count));
-    connection_.send(type_, {loop_.buffer().data(), static_cast<size_t>(count)});
+    connection_.send(type_, {loop_.buffers().for_reading(), static_cast<size_t>(count)});
     left_ -= std::min(left_, static_cast<size_t>(count));
     if (bounded_ && left_ == 0) return finish();
   } while (bounded_);  // behind the last byte nothing wakes it

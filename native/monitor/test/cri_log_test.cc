@@ -21,54 +21,22 @@ std::string content(const std::string& path) {
   return *text;
 }
 
-// Runs a loop until what was begun on it has answered.
-template <typename T>
-Result<T> answer_of(Loop& loop, std::move_only_function<void(Done<T>)> begin) {
-  std::optional<Result<T>> answer;
-  const auto timer = loop.after(std::chrono::milliseconds(0), [&] {
-    begin([&](Result<T> result) {
-      answer = std::move(result);
-      loop.stop();
-    });
-  });
-  EXPECT(loop.run().has_value());
-  return std::move(*answer);
-}
-
-// What logs need, and the logs that a test opens with it.
-struct Writing {
-  std::unique_ptr<Loop> loop = std::move(*Loop::create());
-  std::unique_ptr<LogWriter> writer = std::move(*LogWriter::create(*loop));
-
-  Result<std::unique_ptr<Log>> open(const std::string& path) {
-    return answer_of<std::unique_ptr<Log>>(*loop, [&](Done<std::unique_ptr<Log>> done) {
-      Log::open(*loop, *writer, path, std::move(done));
-    });
-  }
-  Status reopen(Log& log) {
-    return answer_of<void>(*loop, [&](DoneStatus done) { log.reopen(std::move(done)); });
-  }
-  void flush(Log& log) {
-    log.on_progress([&] {
-      if (log.is_flushed()) loop->stop();
-    });
-    if (!log.is_flushed()) EXPECT(loop->run().has_value());
-  }
-};
-
 // A log in a directory of its own, written to as a container would.
 struct LogFixture {
   Directory directory;
   std::string path = directory.path() + "/0.log";
-  Writing writing;
-  std::unique_ptr<Log> log = std::move(*writing.open(path));
+  SharedBuffers buffers;
+  Log log;
 
-  void out(std::string_view bytes) { log->write(Stream::out, bytes, time_ns); }
-  void err(std::string_view bytes) { log->write(Stream::err, bytes, time_ns); }
-  std::string text() {
-    writing.flush(*log);
-    return content(path);
+  LogFixture() {
+    EXPECT(buffers.map().has_value());
+    auto opened = Log::open(path);
+    EXPECT(opened.has_value());
+    log = std::move(*opened);
   }
+  void out(std::string_view bytes) { log.write(Stream::out, bytes, time_ns, buffers); }
+  void err(std::string_view bytes) { log.write(Stream::err, bytes, time_ns, buffers); }
+  std::string text() const { return content(path); }
 };
 
 void writes_records() {
@@ -90,8 +58,8 @@ void joins_a_line_over_reads() {
   f.out("lo");
   EXPECT_EQUAL(f.text(), stamp + " stderr F other\n");
   f.out("\nrest");
-  f.log->end(Stream::out, time_ns);
-  f.log->end(Stream::out, time_ns);
+  f.log.end(Stream::out, time_ns, f.buffers);
+  f.log.end(Stream::out, time_ns, f.buffers);
   EXPECT_EQUAL(f.text(), stamp + " stderr F other\n" + stamp + " stdout F hello\n" + stamp + " stdout P rest\n");
 }
 
@@ -111,10 +79,10 @@ void splits_at_exactly_16384() {
 
 void survives_a_batch_above_its_buffer() {
   LogFixture f;
-  f.out(std::string(ReadBuffer::size, '\n'));
+  f.out(std::string(SharedBuffers::read_size, '\n'));
   std::string line = stamp + " stdout F \n";
   std::string text = f.text();
-  EXPECT_EQUAL(static_cast<long>(text.size()), static_cast<long>(ReadBuffer::size * line.size()));
+  EXPECT_EQUAL(static_cast<long>(text.size()), static_cast<long>(SharedBuffers::read_size * line.size()));
   EXPECT_EQUAL(text.substr(text.size() - line.size()), line);
 }
 
@@ -124,22 +92,21 @@ void reopens_by_name() {
   std::string rotated = f.path + ".1";
   EXPECT(rename(f.path.c_str(), rotated.c_str()) == 0);
   f.out("still old\n");
-  EXPECT(f.writing.reopen(*f.log).has_value());
+  EXPECT(f.log.reopen().has_value());
   f.out("new\n");
   EXPECT_EQUAL(content(rotated), stamp + " stdout F old\n" + stamp + " stdout F still old\n");
   EXPECT_EQUAL(f.text(), stamp + " stdout F new\n");
   // A reopen that fails leaves the old file in use.
   EXPECT(unlink(f.path.c_str()) == 0);
   EXPECT(mkdir(f.path.c_str(), 0700) == 0);
-  EXPECT(!f.writing.reopen(*f.log).has_value());
+  EXPECT(!f.log.reopen().has_value());
   f.out("kept\n");
 }
 
 void appends_to_what_is_there() {
   LogFixture f;
   f.out("old\n");
-  f.writing.flush(*f.log);
-  f.log = std::move(*f.writing.open(f.path));
+  f.log = *Log::open(f.path);
   f.out("new\n");
   EXPECT_EQUAL(f.text(), stamp + " stdout F old\n" + stamp + " stdout F new\n");
 }
@@ -151,25 +118,23 @@ void follows_no_link_and_waits_for_no_fifo() {
   std::string fifo = directory.path() + "/3.log";
   EXPECT(symlink(target.c_str(), link.c_str()) == 0);
   EXPECT(mkfifo(fifo.c_str(), 0600) == 0);
-  Writing writing;
-  const auto refused = writing.open(link);
+  const auto refused = Log::open(link);
   EXPECT(!refused.has_value() && refused.error().kind == Kind::invalid);
   EXPECT(access(target.c_str(), F_OK) != 0);
-  EXPECT(!writing.open(fifo).has_value());
+  EXPECT(!Log::open(fifo).has_value());
   int reader = open(fifo.c_str(), O_RDONLY | O_NONBLOCK | O_CLOEXEC);
   EXPECT(reader >= 0);
-  EXPECT(!writing.open(fifo).has_value());
+  EXPECT(!Log::open(fifo).has_value());
   close(reader);
 }
 
 void blames_a_path_that_no_file_can_have() {
   Directory directory;
   const std::string file = directory.path() + "/file";
-  Writing writing;
-  EXPECT(writing.open(file).has_value());
+  EXPECT(Log::open(file).has_value());
   for (const std::string& wrong : {directory.path() + "/", file + "/0.log", directory.path() + "/" + std::string(300, 'x'),
                                    directory.path() + "/" + std::string(300, 'x') + "/0.log"}) {
-    const auto refused = writing.open(wrong);
+    const auto refused = Log::open(wrong);
     EXPECT(!refused.has_value() && refused.error().kind == Kind::invalid);
   }
 }
@@ -179,18 +144,17 @@ void follows_no_link_in_a_directory() {
   const std::string outside = directory.path() + "/outside", pods = directory.path() + "/pods";
   EXPECT(mkdir(outside.c_str(), 0700) == 0 && mkdir(pods.c_str(), 0700) == 0);
   EXPECT(symlink(outside.c_str(), (pods + "/linked").c_str()) == 0);
-  Writing writing;
-  auto refused = writing.open(pods + "/linked/container/0.log");
+  auto refused = Log::open(pods + "/linked/container/0.log");
   EXPECT(!refused.has_value());
   EXPECT_EQUAL(refused.error().message(),
                "open the log's directory " + pods + "/linked: it is a symbolic link, and none is followed");
   EXPECT(access((outside + "/container").c_str(), F_OK) != 0);
 
-  auto log = writing.open(pods + "/real/container/0.log");  // its directories are made
+  auto log = Log::open(pods + "/real/container/0.log");  // its directories are made
   EXPECT(log.has_value());
   EXPECT(rename((pods + "/real/container").c_str(), (pods + "/real/before").c_str()) == 0);
   EXPECT(symlink(outside.c_str(), (pods + "/real/container").c_str()) == 0);
-  EXPECT(!writing.reopen(**log).has_value());
+  EXPECT(!log->reopen().has_value());
   EXPECT(access((outside + "/0.log").c_str(), F_OK) != 0);
 }
 
@@ -199,20 +163,20 @@ void outlives_a_full_disk() {
   Directory directory;
   EXPECT(mount("tmpfs", directory.path().c_str(), "tmpfs", 0, "size=64k") == 0);
   {
-    Writing writing;
+    SharedBuffers buffers;
+    EXPECT(buffers.map().has_value());
     std::string path = directory.path() + "/4.log";
-    auto log = std::move(*writing.open(path));
+    auto log = Log::open(path);
+    EXPECT(log.has_value());
     std::string lines;
     for (int i = 0; i < 1000; ++i) lines += std::string(99, 'x') + "\n";
-    for (int i = 0; i < 20; ++i) log->write(Stream::out, lines, time_ns);
-    writing.flush(*log);
+    for (int i = 0; i < 20; ++i) log->write(Stream::out, lines, time_ns, buffers);
     std::string record = stamp + " stdout F " + std::string(99, 'x') + "\n";
     std::string text = content(path);
     EXPECT(text.size() > (32 << 10) && text.size() % record.size() == 0);
     EXPECT_EQUAL(text.substr(text.size() - record.size()), record);
     EXPECT(truncate(path.c_str(), 0) == 0);
-    log->write(Stream::out, "again\n", time_ns);
-    writing.flush(*log);
+    log->write(Stream::out, "again\n", time_ns, buffers);
     EXPECT_EQUAL(content(path), stamp + " stdout F again\n");
   }
   EXPECT(umount2(directory.path().c_str(), MNT_DETACH) == 0);

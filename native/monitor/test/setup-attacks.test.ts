@@ -97,7 +97,7 @@ describe.each(builds)("attacks, $build build", ({ build, program }) => {
       link("top", target);
       const volume = { destination: "/top", type: "bind", source: outside, options: ["rbind"] };
       expect(failure(await pod.run({ mounts: [...defaultMounts, volume] }))).toContain(
-        "refuse to mount over the container's root at /top: a link of the image",
+        "refuse to mount over the container's root at /top: a link in the image",
       );
     });
 

@@ -17,6 +17,8 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <cstdlib>
+#include <new>
 #include <optional>
 
 #include "common/file.h"
@@ -29,6 +31,22 @@
 #include "monitor/setup/rootfs.h"
 
 using namespace keelson;
+
+// Between clone and execve nothing may allocate: the monitor's log thread could hold the heap's lock at the moment of the
+// clone. The sanitizers have an operator new of their own.
+#ifndef __SANITIZE_ADDRESS__
+static const pid_t own_pid = getpid();
+
+void* operator new(size_t size) {
+  if (own_pid != 0 && getpid() != own_pid) abort();
+  void* memory = malloc(size);
+  if (memory == nullptr) abort();
+  return memory;
+}
+
+void operator delete(void* memory) noexcept { free(memory); }
+void operator delete(void* memory, size_t) noexcept { free(memory); }
+#endif
 
 namespace {
 
