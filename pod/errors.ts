@@ -138,12 +138,12 @@ export const podErrors = catalogue({
   },
   scopeFailed: {
     code: "Internal",
-    sentence: "systemd did not start the scope {scope}: {reason}.",
+    sentence: "Systemd did not start the scope {scope}: {reason}.",
     remedy: "Check systemd's log for that unit (journalctl -b _PID=1).",
   },
   systemdLate: {
     code: "DeadlineExceeded",
-    sentence: "systemd did not start the scope {scope} within {seconds} s: {reason}.",
+    sentence: "Systemd did not start the scope {scope} within {seconds} s: {reason}.",
     remedy: "Check whether systemd and the system bus answer (busctl status), and what they are waiting for.",
   },
   apparmorDefault: {

@@ -53,7 +53,7 @@ test("can be played on a full disk, where its lock cannot name the process", asy
   try {
     await writeFile(join(root, "filler"), Buffer.alloc(4096));
     const directory = await take("web");
-    expect(heldElsewhere(root, workload("web")).message).toContain("by the process unknown");
+    expect(heldElsewhere(root, workload("web")).message).toContain("by process unknown");
     await directory.remove();
   } finally {
     execFileSync("umount", ["--lazy", root]);

@@ -89,7 +89,7 @@ describe("saving and loading images", () => {
     });
     expect(await readFile(at("kept.tar"), "utf8")).toBe("kept");
     expect((await readdir(node.directory)).filter((name) => name.includes("unfinished"))).toEqual([]);
-    expect((await shell("printf nonsense | image load -")).stderr).toContain("not a whole tar file");
+    expect((await shell("printf nonsense | image load -")).stderr).toContain("not a valid tar file");
     expect((await shell("image load no-such-file")).stderr).toContain("There is no file or directory");
   });
 

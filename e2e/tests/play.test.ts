@@ -10,7 +10,7 @@ const { node, play, manifest, pod, expectNothingLeft } = usePlays();
 
 describe("an invalid manifest or command line starts nothing and exits with 2", () => {
   test.each([
-    ["a: [", /not YAML/],
+    ["a: [", /is not valid YAML/],
     [
       "{apiVersion: v1, kind: Pod, metadata: {name: p}, spec: {containers: [{name: a, image: x, lifecycle: {postStart: {}}}]}}",
       /spec\.containers\[0\]\.lifecycle\.postStart: not supported by keelson play/,

@@ -17,12 +17,13 @@ namespace keelson {
 
 namespace {
 
+// cni/maker.ts recognizes the program by the end of its second sentence, in every version.
 constexpr const char* usage_text =
     "keelson-cni " KEELSON_VERSION
     ": network plugins for the Container Network Interface (CNI), version 1.1.0.\n"
     "\n"
     "Run by a container runtime under the name of a plugin, with the call in the environment and the\n"
-    "configuration on standard input, which is read before anything is done. The plugins:";
+    "configuration on standard input, which it reads before it does anything. The plugins:";
 
 Outcome<std::string> versions() {
   JsonWriter json;
