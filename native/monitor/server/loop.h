@@ -153,7 +153,7 @@ class Loop {
 // should only use memory for its state.
 void limit_kept_memory();
 
-// Returns the memory used by a burst of work: pages of the buffers, of the heap, and of the program's own code.
+// Returns the memory used by a burst of work: pages of the buffers, the heap and the stack, and of the program's own code.
 void give_back_memory(SharedBuffers& buffers);
 
 }  // namespace keelson
