@@ -75,7 +75,7 @@ test("a client that connected before a stop can still send its call during the s
   await closed;
 });
 
-test("the socket is for root and its group only", async () => {
+test("only root and its group may use the socket", async () => {
   await using edge = await serveEdge(memoryPods());
   const socket = await stat(edge.socket);
   expect((socket.mode & 0o7777).toString(8)).toBe("660");

@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { promisify } from "node:util";
 import { expect, test } from "vitest";
 
-test("damaged sessions end; nothing is thrown, left or kept", async () => {
+test("damaged sessions end without exceptions, leftovers or leaks", async () => {
   const day = String(Math.floor(Date.now() / 86_400_000));
   const fuzz = join(import.meta.dirname, "testing/fuzz.ts");
   const run = promisify(execFile)(process.execPath, [fuzz, "5", day], { timeout: 60_000 });

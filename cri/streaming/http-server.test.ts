@@ -68,7 +68,7 @@ describe("requests", () => {
   });
 
   /** DNS rebinding: the page's name resolves to this address, so its browser sends the page's Host and Origin. */
-  test("a web page without a token gets nothing, and no browser lets it read even that", async () => {
+  test("a web page without a token gets a 404, which no browser lets it read", async () => {
     for (const lines of [["Origin: http://evil.example"], []]) {
       const asked = upgradeRequest(`/exec/${token}`, "websocket", [...webSocketLines, ...lines]);
       const { head } = await exchange(server.port, throughProxy(asked, "evil.example"));
