@@ -49,7 +49,7 @@ test("the page names every advisory for which OCI runtimes are refused", async (
   for (const release of fixed) expect(page).toContain(release);
 });
 
-test("78: every package that is shipped is pinned by its hash, and one known package alone has an install script", async () => {
+test("78: every shipped package is pinned by its hash, and only one known package has an install script", async () => {
   type Package = { readonly hasInstallScript?: boolean; readonly dev?: boolean; readonly integrity?: string };
   const lock: { readonly packages: Readonly<Record<string, Package>> } = JSON.parse(
     await readFile(join(top, "package-lock.json"), "utf8"),

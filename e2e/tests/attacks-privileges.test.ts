@@ -40,7 +40,7 @@ async function run(name: string, more: object, runtimeHandler = "") {
 }
 
 test.for(["native", "runc", "crun"])(
-  "8, 9, 10, 21: start and exec have the user that was asked for, and no inheritable capability, with handler %s",
+  "8, 9, 10, 21: start and exec run as the requested user without inheritable capabilities, with handler %s",
   async (handler, { skip }) => {
     skip(lacks(handlers, handler));
     const { client } = node;
@@ -75,7 +75,7 @@ test.for(["native", "runc", "crun"])(
   },
 );
 
-test("23: ids that are paths name nothing, and ours are 64 hexadecimal digits", async () => {
+test("23: ids that are paths match no object, and generated ids are 64 hexadecimal digits", async () => {
   const { client } = node;
   const { podSandboxId, containerId } = await run("ids", {});
   for (const id of [podSandboxId, containerId]) expect(id).toMatch(/^[0-9a-f]{64}$/);
@@ -94,7 +94,7 @@ test("23: ids that are paths name nothing, and ours are 64 hexadecimal digits", 
   await client.removePodSandbox({ podSandboxId });
 });
 
-test("30, 38, 73: nobody but root finds a way to an image's set-user-id program, or lists our directories (CVE-2021-41103)", async () => {
+test("30, 38, 73: only root can run an image's set-user-ID program on the host or list our directories (CVE-2021-41103)", async () => {
   const program = { name: "bin/suid", content: randomBytes(64), mode: 0o4755 };
   const image = await pullHostileImage(node, registry, "suid", [program]);
   const { podSandboxId } = await run("suid", { image: { image } });
@@ -116,7 +116,7 @@ test("30, 38, 73: nobody but root finds a way to an image's set-user-id program,
   await node.client.removePodSandbox({ podSandboxId });
 });
 
-test("81: a container that eats its memory dies of it, its monitor does not, and tells (CVE-2019-14891)", async () => {
+test("81: a container above its memory limit is OOM-killed; its monitor survives and reports it (CVE-2019-14891)", async () => {
   const { client } = node;
   const command = ["sh", "-c", "until [ -e /go-on ]; do sleep 0.05; done; exec tail /dev/zero"];
   const resources = { memoryLimitInBytes: Long.fromInt(32 << 20) };

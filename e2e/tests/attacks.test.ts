@@ -53,7 +53,7 @@ async function outsideDirectory(name: string): Promise<string> {
   return outside;
 }
 
-test("5: a link that a neighbour flips in a shared volume never takes /proc elsewhere (CVE-2019-19921)", async () => {
+test("5: a link that a neighbour swaps in a shared volume never redirects the /proc mount (CVE-2019-19921)", async () => {
   const { client, image } = node;
   const outside = await outsideDirectory("proc-race");
   const hostPath = join(scratch, "shared");
@@ -149,7 +149,7 @@ test.for(["native", "runc", "crun"])(
 );
 
 test.skipIf(criu.kind === "unavailable")(
-  "25: a checkpoint holds the links that a container made to the host, never what they name (CVE-2018-15664)",
+  "25: a checkpoint contains a container's links to the host, never their targets (CVE-2018-15664)",
   async () => {
     const { client, image } = node;
     const outside = await outsideDirectory("exported");
@@ -207,7 +207,7 @@ int main(void) {
   }
 }`;
 
-test("26: a container on the host's network and PIDs reaches no socket of ours, and none is abstract (CVE-2020-15257)", async () => {
+test("26: a container with the host's network and PIDs can reach none of our sockets; none is abstract (CVE-2020-15257)", async () => {
   const { client, daemon } = node;
   const program = join(scratch, "connector");
   execFileSync("g++", ["-x", "c", "-static", "-include", "stddef.h", "-o", program, "-"], { input: connector });
@@ -262,7 +262,7 @@ async function socketsOf(pids: readonly number[]): Promise<Set<string>> {
   return inodes;
 }
 
-test("59: 150,000 streams opened and reset at once cost the daemon neither its life nor its memory (CVE-2023-44487)", async () => {
+test("59: 150,000 streams opened and reset at once neither crash the daemon nor exhaust its memory (CVE-2023-44487)", async () => {
   const { client, daemon } = node;
   const part = 37_500;
   let slowest = 0;
@@ -313,7 +313,7 @@ function grpcHeaders(path: string): Record<string, string> {
   return { ":method": "POST", ":path": path, "content-type": "application/grpc", te: "trailers" };
 }
 
-test("59: a :path without its slash, or otherwise odd, reaches no method (CVE-2026-33186)", async () => {
+test("59: a :path without a leading slash, or otherwise malformed, reaches no method (CVE-2026-33186)", async () => {
   const method = "runtime.v1.RuntimeService/Version";
   expect(await codeOf(`/${method}`)).toBe(status.OK);
   for (const path of [

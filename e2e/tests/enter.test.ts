@@ -124,7 +124,7 @@ describe("a container with CAP_SYS_PTRACE that inspects every entering process",
     { words: "with no_new_privs", noNewPrivs: true },
     { words: "without no_new_privs", noNewPrivs: false },
   ])(
-    `catches nothing in ${rounds} execs $words`,
+    `finds nothing in ${rounds} execs $words`,
     async ({ noNewPrivs }) => {
       const view = await scene(`exec-${noNewPrivs}`, CONTAINER, { noNewPrivs });
       for (let round = 0; round < rounds; round += 1) {
@@ -141,7 +141,7 @@ describe("a container with CAP_SYS_PTRACE that inspects every entering process",
     { words: "in the pod's PID namespace", pid: POD, siblingPid: POD },
     { words: "that target its PID namespace", pid: CONTAINER, siblingPid: TARGET },
   ])(
-    `catches nothing in ${rounds} starts of siblings $words`,
+    `finds nothing in ${rounds} starts of siblings $words`,
     async ({ pid, siblingPid }) => {
       const view = await scene(`siblings-${siblingPid}`, pid, {});
       const securityContext = {

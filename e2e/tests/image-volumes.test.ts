@@ -137,7 +137,7 @@ describe.each(["native", "runc", "crun"])("handler %s", (handler) => {
     expect(await readFile("/proc/self/mountinfo", "utf8")).not.toContain(podSandboxId);
   });
 
-  test("looks a sub path up with the image as the root: no link leads to the host", async ({ skip }) => {
+  test("resolves a sub path with the image as the root: no link leads to the host", async ({ skip }) => {
     skip(lacks(handlers, handler));
     for (const imageSubPath of ["out", "up"]) {
       const wish = { handler, mounts: [volume("two", "/part", { imageSubPath })] };
@@ -196,7 +196,7 @@ test("refuses a missing image, a missing sub path, a writable mount, and an addi
 });
 
 test.for(["native", "runc"])(
-  "an image's declared volumes are there, inside its root, with handler %s",
+  "an image's declared volumes are created inside its root, with handler %s",
   async (handler, { skip }) => {
     skip(lacks(handlers, handler));
     const image = `${registry.address}/with/volumes:1`;
@@ -214,9 +214,7 @@ describe.each([
   ["crun", {}],
   ["native", { pid: 1, usernsOptions: { mode: runtime.v1.NamespaceMode.POD, uids: mapping, gids: mapping } }],
 ])("under a read-only root, with handler %s and namespaces %o", (handler, namespaceOptions) => {
-  test("an image's declared volumes are writable, with what the image has there, and nothing else is", async ({
-    skip,
-  }) => {
+  test("only an image's declared volumes are writable, and they keep the image's files", async ({ skip }) => {
     skip(lacks(handlers, handler));
     const image = `${registry.address}/with/volumes:1`;
     const security = { readonlyRootfs: true, namespaceOptions };
@@ -238,7 +236,7 @@ describe.each([
   });
 });
 
-test("a mount in the request takes precedence over an image's volume, also under a read-only root", async () => {
+test("a requested mount takes precedence over an image's volume, even under a read-only root", async () => {
   const image = `${registry.address}/with/volumes:1`;
   const mounts = [volume("two", "/declared")];
   const { podSandboxId, sh } = await run("covered", { image, mounts, security: { readonlyRootfs: true } });

@@ -49,7 +49,7 @@ async function specOf(containerId: string): Promise<Record<string, unknown>> {
   return JSON.parse(await readFile(join(JSON.parse(info?.info ?? "{}").bundle, "config.json"), "utf8"));
 }
 
-test("labels of an image in reserved namespaces decide nothing (CVE-2026-53488)", async () => {
+test("image labels in reserved namespaces have no effect (CVE-2026-53488)", async () => {
   const mark = join(node.directory, `ran`);
   const program = join(node.directory, `program`);
   await writeFile(program, `#!/bin/sh\ntouch ${mark}\n`);
@@ -99,7 +99,7 @@ test("labels of an image in reserved namespaces decide nothing (CVE-2026-53488)"
   await expect(access(mark)).rejects.toThrow("ENOENT");
 });
 
-test("containers of one image, made side by side, have each its own environment (CVE-2021-21334)", async () => {
+test("containers created concurrently from one image each have their own environment (CVE-2021-21334)", async () => {
   const image = "localhost/test/environment:1";
   const Env = ["PATH=/bin", "SHARED=image", ...Array.from({ length: 20 }, (_, index) => `IMAGE_${index}=${index}`)];
   node.daemon.keelson("image", "load", await buildBusyboxImage(join(node.directory, "environment"), image, { Env }));

@@ -16,7 +16,7 @@ afterAll(async () => {
 
 const run = (name: string, wish: ContainerWish) => runContainer(node, name, wish);
 
-test("interfaces take no router advertisement and route nothing to loopback, whatever the host does", async () => {
+test("interfaces accept no router advertisements and route nothing to loopback, whatever the host's defaults", async () => {
   const inherited = "/proc/sys/net/ipv4/conf/default/route_localnet";
   const before = await readFile(inherited, "utf8");
   await writeFile(inherited, "1");

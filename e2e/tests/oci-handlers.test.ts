@@ -52,7 +52,7 @@ test.each([
   ["old-crun", /\/usr\/bin\/crun is crun 1\.8\.1.*CVE-2026-47766.*crun 1\.28/],
   ["missing", /missing cannot be run or its version is unknown \(ENOENT/],
 ])(
-  "no pod runs with the handler %s; the answer says the version, the advisory and the one to have",
+  "a pod with the handler %s is refused; the error names the version, the advisory and the fixed release",
   async (name, words) => {
     const run = node.client.runPodSandbox({ config: node.podConfig(`refused-${name}`), runtimeHandler: name });
     await expect(run).rejects.toMatchObject({
@@ -156,7 +156,7 @@ async function start(name: string, image: string, runtimeHandler: string): Promi
 }
 
 test.for(["native", "lying-runc", "lying-crun", "runc", "crun"])(
-  "a terminal in an image whose /dev is a link to the host changes nothing there, with handler %s",
+  "a terminal in an image whose /dev is a link to the host leaves the host unchanged, with handler %s",
   async (handler, { skip }) => {
     skip(!handler.startsWith("lying") && lacks(handlers, handler));
     for (const form of ["absolute", "relative"]) {

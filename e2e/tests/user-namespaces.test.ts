@@ -81,7 +81,7 @@ describe("a pod with a user namespace", () => {
     expect(text).toMatch(new RegExp(`^Uid:\\t${hostBase}\\t${hostBase}\\t${hostBase}\\t${hostBase}$`, "m"));
   });
 
-  test("has its containers in its own cgroup, whose limits bind them (CVE-2025-47291)", async () => {
+  test("has its containers in its own cgroup, whose limits apply to them (CVE-2025-47291)", async () => {
     const table = await readFile(`/proc/${await pidOf(pod.containerId)}/cgroup`, "utf8");
     const cgroups = table.split("\n").filter((line) => /^\d+:(memory|pids|):/.test(line));
     expect(cgroups.length).toBeGreaterThan(0);
