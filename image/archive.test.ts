@@ -295,7 +295,7 @@ describe("refuses", () => {
     await expectCleanFailure(gzip, { code: "InvalidArgument" });
   });
 
-  test("members that would land elsewhere touch nothing", async () => {
+  test("members with paths outside the root change nothing on the host", async () => {
     const victim = path.join(directory, "victim");
     await it.store.load(
       await writeTar([
@@ -324,7 +324,7 @@ describe("refuses", () => {
     });
   });
 
-  test("gigabytes of zeros, in little memory", async () => {
+  test("gigabytes of zeros, in bounded memory", async () => {
     // One document of 1 GiB, about 1 MB gzipped.
     const size = 1024 ** 3;
     const header = makeTar([{ name: "index.json", content: "" }]).subarray(0, 512);

@@ -201,7 +201,7 @@ describe("with a token service", () => {
     });
   });
 
-  test.each([408, 429, 500, 502])("a token service that answers with status %i is asked again", async (status) => {
+  test.each([408, 429, 500, 502])("a token request answered with status %i is retried", async (status) => {
     let asked = 0;
     const service = await start((_request, response) => {
       asked += 1;
@@ -231,7 +231,7 @@ describe("with a token service", () => {
     expect(service.requests).toHaveLength(3);
   });
 
-  test.each([400, 403])("a token service that answers with status %i does not take the credentials", async (status) => {
+  test.each([400, 403])("a token service that answers with status %i rejects the credentials", async (status) => {
     const service = await start((_request, response) => {
       response.writeHead(status).end();
       return true;
@@ -270,7 +270,7 @@ describe("with a token service", () => {
     expect(thief.requests).toEqual([]);
   });
 
-  test("a redirect to another host carries no credentials there, whatever that host asks", async () => {
+  test("a redirect to another host sends it no credentials, whatever its challenge", async () => {
     const thief = await start((_request, response) => {
       const realm = `Bearer realm="http://${thief.address}/token",service="thief"`;
       response.writeHead(401, { "www-authenticate": `${realm}, Basic realm="give"`, "content-length": 0 }).end();
@@ -350,7 +350,7 @@ describe("with a token service", () => {
     expect(registry.requests).toHaveLength(6);
   });
 
-  test("urls that a manifest names for a layer are never asked", async () => {
+  test("URLs that a manifest lists for a layer are never requested", async () => {
     const thief = await start(() => false);
     const manifest = JSON.parse(image.manifest.toString());
     manifest.layers[0].urls = [`http://${thief.address}/v2/x/blobs/${layer.digest}`];

@@ -236,7 +236,7 @@ test("a host that a mirror unsuccessfully redirected to is then tried with its o
   for (const { url } of registry.requests) expect(url).not.toContain("ns=");
 });
 
-test("a token service without TLS is refused to a registry with TLS", async () => {
+test("a registry with TLS may not use a token service without TLS", async () => {
   const service = await start();
   const registry = await start((_request, response) => {
     response.writeHead(401, { "www-authenticate": `Bearer realm="http://${service.address}/token"` }).end();

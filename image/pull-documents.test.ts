@@ -41,7 +41,7 @@ describe("invalid documents", () => {
     ["a negative size", { ...parsed, layers: [{ ...parsed.layers[0], size: -1 }] }, malformed("size is not")],
     ["no layers", { ...parsed, layers: [] }, malformed("it has no layers")],
     [
-      "more layers than overlayfs takes",
+      "more layers than overlayfs supports",
       { ...parsed, layers: Array(501).fill(parsed.layers[0]) },
       malformed("it has 501 layers, more than 500"),
     ],

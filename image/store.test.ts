@@ -215,7 +215,7 @@ describe("with a registry", () => {
     await expect(it().reopen()).rejects.toMatchObject({ code: "FailedPrecondition" });
   });
 
-  test("what nobody may read is closed to others than root", async () => {
+  test("directories with private content are accessible to root only", async () => {
     for (const name of ["blobs/sha256", "layers", "containers", "staging"]) {
       expect((await stat(path.join(it().root, name))).mode & 0o777, name).toBe(0o700);
     }
