@@ -167,7 +167,7 @@ describe("removeTree", () => {
     await host.removeTree(tree);
   });
 
-  it("keeps the event loop free meanwhile", async () => {
+  it("does not block the event loop", async () => {
     const tree = join(base, "many");
     for (let i = 0; i < 40; i++) {
       mkdirSync(join(tree, `${i}`), { recursive: true });
@@ -232,7 +232,7 @@ describe("network namespaces", () => {
 });
 
 describe("readFromLayers", () => {
-  it("resolves links inside the layers and names what it will not open", async () => {
+  it("resolves links inside the layers, and reports files that it refuses to open", async () => {
     mkdirSync(join(base, "top/etc"), { recursive: true });
     mkdirSync(join(base, "bottom/etc"), { recursive: true });
     symlinkSync("/../../etc/real", join(base, "top/etc/passwd"));

@@ -151,7 +151,7 @@ describe("in a running container", () => {
     await expect.poll(running).not.toContain("sleep 77");
   });
 
-  it("execSync reads on past its limit, so that the command ends", async () => {
+  it("execSync keeps reading past its limit, so that the command can exit", async () => {
     // Both at once: the command must not hang because one stream waits for the other.
     const flood = "head -c 40000000 /dev/zero & head -c 40000000 /dev/zero >&2; wait; exit 5";
     const { stdout, stderr, exitCode } = await spawned.monitor.execSync(shell(flood), { timeoutMs: 20_000 });
