@@ -96,7 +96,7 @@ function iptables(verb: string) {
 }
 
 test.each(["nftables", "iptables"] as const)(
-  "a host port leaves to a service what the service's rules in %s take (CVE-2019-9946)",
+  "a host port does not take precedence over a service's rules in %s (CVE-2019-9946)",
   async (backend) => {
     services[backend].add();
     await lab.done("portmap", "ADD", { ...ports(30080), prevResult }, { pod, directory });
@@ -107,7 +107,7 @@ test.each(["nftables", "iptables"] as const)(
   },
 );
 
-test("a host port leaves to services of IPVS what is sent to their addresses, which are the host's own (CVE-2019-9946)", async () => {
+test("a host port does not capture traffic to IPVS service addresses, which the host also has (CVE-2019-9946)", async () => {
   lab.host("ip", "link", "add", "kube-ipvs0", "type", "bridge");
   for (const address of ["10.96.0.1/32", "fd96::1/128"]) lab.host("ip", "addr", "add", address, "dev", "kube-ipvs0");
   // Stands in for the service.
@@ -142,7 +142,7 @@ const openToAll = `table ip cni_hostport {
 }`;
 
 test.each(["of ours alone", "that an older portmap left"])(
-  "a host port catches what is sent to the host, and to no other address, with rules %s (CVE-2025-67499)",
+  "a host port captures only traffic to the host's addresses, with rules %s (CVE-2025-67499)",
   async (rules) => {
     if (rules !== "of ours alone") lab.host("nft", openToAll);
     await lab.done("portmap", "ADD", { ...ports(80), prevResult }, { pod, directory });
@@ -167,7 +167,7 @@ wire.bind(("eth0", 0))
 frame = bytes.fromhex(gateway.replace(":", "")) + wire.getsockname()[4] + struct.pack("!H", 0x800)
 wire.send(frame + header(~total & 0xffff) + udp)`;
 
-test("a pod with a host port opens the node's loopback to no neighbour (CVE-2020-8558)", async () => {
+test("a pod with a host port does not expose the node's loopback to neighbours (CVE-2020-8558)", async () => {
   await lab.done("portmap", "ADD", { ...ports(8080), prevResult }, { pod, directory });
   expect([answerToHost("127.0.0.1", 8080), answerToHost("10.20.0.1", 8080)]).toEqual(["pod", "pod"]);
   const listen = `
