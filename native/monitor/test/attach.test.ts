@@ -317,7 +317,7 @@ test("a terminal that somebody holds after its container's exit is waited for by
   });
 });
 
-test("attaching and hanging up 300 times leaves nothing", async () => {
+test("attaching and disconnecting 300 times leaks nothing", async () => {
   await withPod({}, async (pod) => {
     await pod.run("a", { args: ["cat"], stdin: true });
     for (let i = 0; i < 300; i += 1) {

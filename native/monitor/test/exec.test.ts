@@ -269,7 +269,7 @@ test.runIf(process.arch === "x64")(
   },
 );
 
-test("a thousand execs leave no descriptor, no zombie, no memory", async () => {
+test("a thousand execs leak no descriptor, zombie or memory", async () => {
   await withContainer(async (pod) => {
     const round = async (count: number) => {
       for (let i = 0; i < count; i += 4) {

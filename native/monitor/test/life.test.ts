@@ -221,7 +221,7 @@ test("with a shared PID namespace nothing survives a container's init", async ()
   });
 });
 
-test("the shared init reaps orphans and may do nothing but wait", async () => {
+test("the shared init reaps orphans, and may make no system calls except to wait", async () => {
   await withPod({ pid: "pod" }, async (pod) => {
     await pod.run("a", {});
     const status = readFileSync(`/proc/${pod.ready.init_pid}/status`, "utf8");
@@ -242,7 +242,7 @@ describe.runIf(process.arch === "x64")("a container with CAP_SYS_PTRACE", () => 
     await pod.exited("a");
   }
 
-  test("gains nothing by a system call that it injects into the shared init, and ends the pod", async () => {
+  test("gains nothing by injecting a system call into the shared init, which ends the pod", async () => {
     await withPod({ pid: "pod" }, async (pod) => {
       await attack(pod);
       expect(pod.logLines("a")).toEqual(["stdout F injected"]);
@@ -250,7 +250,7 @@ describe.runIf(process.arch === "x64")("a container with CAP_SYS_PTRACE", () => 
     });
   });
 
-  test("gets some seconds of a processor out of the shared init, and ends the pod", async () => {
+  test("gets only seconds of CPU time out of the shared init, which ends the pod", async () => {
     await withPod({ pid: "pod" }, async (pod) => {
       await attack(pod, "spin");
       expect(pod.logLines("a")).toEqual([]);

@@ -98,7 +98,7 @@ test("connections beyond 192 get the error busy, however many there are", async 
   });
 });
 
-test("a frozen exec client stops its process, and neither memory nor others", async () => {
+test("a frozen exec client blocks only its own process, and uses no memory", async () => {
   await withPod({}, async (pod) => {
     await pod.run("a", {});
     const frozen = pod.exec("a", ["cat", "/dev/zero"]);

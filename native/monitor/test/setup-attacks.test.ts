@@ -47,16 +47,19 @@ describe.each(builds)("attacks, $build build", ({ build, program }) => {
   }
 
   describe("an image whose directories are links", () => {
-    test.each(["absolute", "relative"])("/dev (%s): nodes and links are made inside (CVE-2026-41579)", async (kind) => {
-      link("dev", kind === "absolute" ? outside : `../../../../../../../..${outside}`);
-      const { stdout } = await pod.run({
-        args: ["/bin/ls", "-d", "/dev/fd", "/dev/null", "/dev/x"],
-        linux: { devices: [{ path: "/dev/x", type: "c", major: 1, minor: 3 }] },
-      });
-      expect(stdout.trim().split("\n")).toEqual(["/dev/fd", "/dev/null", "/dev/x"]);
-    });
+    test.each(["absolute", "relative"])(
+      "/dev (%s): nodes and links are created inside (CVE-2026-41579)",
+      async (kind) => {
+        link("dev", kind === "absolute" ? outside : `../../../../../../../..${outside}`);
+        const { stdout } = await pod.run({
+          args: ["/bin/ls", "-d", "/dev/fd", "/dev/null", "/dev/x"],
+          linux: { devices: [{ path: "/dev/x", type: "c", major: 1, minor: 3 }] },
+        });
+        expect(stdout.trim().split("\n")).toEqual(["/dev/fd", "/dev/null", "/dev/x"]);
+      },
+    );
 
-    test("/dev, with no mount on it", async () => {
+    test("/dev, without a mount on it", async () => {
       link("dev", outside);
       await pod.run({
         args: ["/bin/true"],
@@ -82,7 +85,7 @@ describe.each(builds)("attacks, $build build", ({ build, program }) => {
       expect(text).toBe("inner\n");
     });
 
-    test("a target that is a link to nowhere is made inside", async () => {
+    test("a target that is a dangling link is created inside", async () => {
       link("etc", `${outside}/etc`);
       const text = await pod.shell(`cat ${outside}/etc/resolv.conf`, {
         mounts: [
@@ -128,7 +131,7 @@ describe.each(builds)("attacks, $build build", ({ build, program }) => {
       expect(failure(await pod.run({ process: { cwd: "/work" } }))).toContain("working directory");
     });
 
-    test("an exec whose directory became such a link after the start is refused", async () => {
+    test("an exec whose working directory became such a link after the start is refused", async () => {
       pod.write({
         args: [
           "sh",
@@ -178,7 +181,7 @@ describe.each(builds)("attacks, $build build", ({ build, program }) => {
       );
     });
 
-    test("so is one over a file of it, by a link too, but for lxcfs's", async () => {
+    test("a volume over a file of /proc, also through a link, is refused, except over lxcfs's files", async () => {
       const over = (destination: string) =>
         pod.run({
           mounts: [...defaultMounts, { destination, type: "bind", source: join(outside, "decoy"), options: ["bind"] }],
@@ -190,7 +193,7 @@ describe.each(builds)("attacks, $build build", ({ build, program }) => {
       expect(failure(await over("/proc/meminfo"))).toBe("");
     });
 
-    test("a security label goes to the kernel's procfs, whatever the image has at /proc (CVE-2023-28642)", async () => {
+    test("a security label is written to the kernel's procfs, whatever the image has at /proc (CVE-2023-28642)", async () => {
       // AppArmor, if enabled, has no such profile, so the kernel refuses it; the image's own file would accept it.
       const fake = join(pod.layer, "proc/self/attr/apparmor/exec");
       mkdirSync(join(fake, ".."), { recursive: true });
@@ -214,7 +217,7 @@ describe.each(builds)("attacks, $build build", ({ build, program }) => {
       expect(failure(await pod.run({ args: ["/bin/true"], mounts, linux, process: {} }))).toBe("");
     });
 
-    test("a masked path is not fooled by the image's /dev/null (CVE-2025-31133)", async () => {
+    test("a path is not masked with the image's /dev/null (CVE-2025-31133)", async () => {
       link("dev", "tmp");
       const mounts = defaultMounts.filter((mount) => !mount.destination.startsWith("/dev"));
       symlinkSync("/proc/sys/kernel/core_pattern", join(pod.layer, "tmp/null"));
@@ -269,7 +272,7 @@ describe.each(builds)("attacks, $build build", ({ build, program }) => {
   });
 
   describe("races", () => {
-    test("a target flipped between directory and link out never lets a mount out (CVE-2021-30465)", async () => {
+    test("a target swapped between a directory and a link never lets a mount escape (CVE-2021-30465)", async () => {
       const volume = join(pod.base, "volume");
       mkdirSync(join(volume, "real"), { recursive: true });
       symlinkSync(outside, join(volume, "link"));
@@ -312,7 +315,7 @@ describe.each(builds)("attacks, $build build", ({ build, program }) => {
       "done; done",
     ].join(" ");
 
-    test("an exec shows the container no descriptor and no program of the host", async () => {
+    test("an exec exposes no descriptor and no program of the host to the container", async () => {
       const hash = () => createHash("sha256").update(readFileSync(program)).digest("hex");
       const before = hash();
       for (let round = 0; round < 5; ++round) {
@@ -324,7 +327,7 @@ describe.each(builds)("attacks, $build build", ({ build, program }) => {
       expect(hash()).toBe(before);
     });
 
-    test("not even to one with CAP_SYS_PTRACE, as far as descriptors go", async () => {
+    test("an exec exposes no descriptor to a container with CAP_SYS_PTRACE", async () => {
       for (let round = 0; round < 5; ++round) {
         pod.write({ args: ["sh", "-c", peek], process: powerful });
         const outcome = await pod.start(["true"]).end();
@@ -332,7 +335,7 @@ describe.each(builds)("attacks, $build build", ({ build, program }) => {
       }
     });
 
-    test("#!/proc/self/exe gets hold of the sealed copy only, which nobody can write to (CVE-2019-5736)", async () => {
+    test("#!/proc/self/exe reaches only the sealed copy, which cannot be written to (CVE-2019-5736)", async () => {
       // The daemon starts the monitor from such a copy (monitor-spawn.test.ts).
       const copy = await loadHost().sealedCopy(program);
       const sealed = new TestPod(`/proc/${process.pid}/fd/${copy}`);
@@ -376,7 +379,7 @@ describe.each(builds)("attacks, $build build", ({ build, program }) => {
     expect(outcome.news.at(-1)).toMatchObject({ event: "error", kind: "invalid" });
   });
 
-  test("a path of 70 KiB is a clean error (CVE-2021-43784)", async () => {
+  test("a path of 70 KiB is refused with a clear error (CVE-2021-43784)", async () => {
     const mounts = [{ destination: `/${"x".repeat(70_000)}`, type: "tmpfs", source: "tmpfs" }];
     expect((await pod.run({ mounts })).news.at(-1)).toMatchObject({ event: "error", kind: "invalid" });
   });

@@ -218,7 +218,7 @@ describe.each(builds)("mounts, $build build", ({ program }) => {
       expect(readFileSync("/proc/sys/kernel/core_pattern", "utf8")).toBe(before);
     });
 
-    test("a mask's /dev/null gives no hold on the host's node", async () => {
+    test("the /dev/null over a masked path does not give access to the host's node", async () => {
       const all = ["CAP_FOWNER", "CAP_CHOWN", "CAP_DAC_OVERRIDE"];
       const text = await pod.shell("/bin/busybox chmod 0 /proc/keys; /bin/busybox chown 5 /proc/keys; echo tried", {
         process: { capabilities: { bounding: all, permitted: all, effective: all } },

@@ -41,7 +41,7 @@ describe.each(builds)("process setup, $build build", ({ program }) => {
       expect(outcome.news.find((line) => line.event === "exited")).toMatchObject({ exit_code: 139, signal: 11 });
     });
 
-    test("descriptors 0, 1, 2 and no other are open", async () => {
+    test("only the descriptors 0, 1 and 2 are open", async () => {
       const listing = await pod.shell("ls /proc/self/fd");
       // 3 is the directory that ls itself reads.
       expect(listing.trim().split(/\s+/)).toEqual(["0", "1", "2", "3"]);
@@ -241,7 +241,7 @@ describe.each(builds)("process setup, $build build", ({ program }) => {
       for (const set of ["CapBnd", "CapEff", "CapPrm", "CapInh", "CapAmb"]) expect(field(text, set)).toBe(mask);
     });
 
-    test("without inheritable capabilities a user has none, in start and in exec", async () => {
+    test("a non-root user has no inheritable, ambient or effective capabilities, in start and in exec", async () => {
       const capabilities = { bounding: ["CAP_CHOWN"], effective: ["CAP_CHOWN"], permitted: ["CAP_CHOWN"] };
       pod.write({ args: ["sleep", "20"], process: { capabilities, user: { uid: 1000, gid: 1000 } } });
       const outcome = await pod.start(["cat", "/proc/self/status"]).end();
