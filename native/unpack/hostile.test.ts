@@ -33,7 +33,7 @@ describe.each(builds)("keelson-unpack against hostile layers, $build build", ({ 
       expect(readFileSync(bench.path("layer", name), "utf8")).toBe("evil");
     });
 
-    test("refuses NUL bytes, empty names, and what is too deep or too long", () => {
+    test("refuses names that contain NUL bytes, are empty, too deep or too long", () => {
       const named = (path: string) => bench.unpack(tar({ name: "x", pax: { path } }), `layer-${path.length}`);
       expect(named("a\0b")).toMatchObject(refused("the name contains a NUL byte"));
       expect(bench.unpack(tar({ name: "" }), "empty")).toMatchObject(refused("the name is empty"));
@@ -77,7 +77,7 @@ describe.each(builds)("keelson-unpack against hostile layers, $build build", ({ 
       }
     });
 
-    test("as the last name are replaced, never followed: files, modes, directories, whiteouts (CVE-2021-32760)", () => {
+    test("as the last component are replaced, never followed: files, modes, directories, whiteouts (CVE-2021-32760)", () => {
       const link: TarEntry = { name: "x", type: "2", link: `${bench.host}/victim` };
       const toDirectory: TarEntry = { name: "x", type: "2", link: `${bench.host}/etc` };
       const entries: TarEntry[] = [
@@ -135,7 +135,7 @@ describe.each(builds)("keelson-unpack against hostile layers, $build build", ({ 
       expect(empty).toMatchObject(refused("its target is empty"));
     });
 
-    test("swapped under the unpacker's feet lead nowhere (CVE-2025-47290)", async () => {
+    test("swapped during unpacking never lead outside (CVE-2025-47290)", async () => {
       // Swaps a and b of the layer for links to the host and back, as fast as it can; reports when it first did.
       const swapper = `
 import os, sys
@@ -184,7 +184,7 @@ while os.getppid() == parent:
       expect(swapped).toBeGreaterThan(0);
     });
 
-    test("from two layers at once onto each other change neither", async () => {
+    test("of two concurrent layers to each other change neither", async () => {
       const run = async (own: string, other: string) => {
         mkdirSync(bench.path(own));
         const entries = Array.from({ length: 500 }, (_, i): TarEntry[] => [
