@@ -88,7 +88,7 @@ test("unknown user and group names are errors", async () => {
   await expect(resolve("web:nogroup-here")).rejects.toThrow("no group nogroup-here");
 });
 
-test("a passwd that is no regular file fails only who needs a name (CVE-2024-9676)", async () => {
+test("a passwd that is not a regular file fails only requests that need a name (CVE-2024-9676)", async () => {
   const odd = async (): Promise<LayerFile[]> => [{ kind: "not-regular" }, { kind: "missing" }];
   await expect(resolveAccount(plainSecurity, "web", "test:1", odd)).rejects.toThrow("not a regular file");
   expect(await resolveAccount(plainSecurity, "12", "test:1", odd)).toMatchObject({ uid: 12n });

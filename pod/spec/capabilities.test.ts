@@ -34,7 +34,7 @@ test("ALL means all that the host can grant", () => {
   expect(effective({ privileged: true }, withoutSysResource)).not.toContain("CAP_SYS_RESOURCE");
 });
 
-test("inheritable is empty but for ambient ones (CVE-2022-24769)", () => {
+test("the inheritable set contains only ambient capabilities (CVE-2022-24769)", () => {
   expect(capabilitiesFor(plainSecurity, everything)).toMatchObject({ inheritable: [], ambient: [] });
   const ambient = capabilitiesFor({ ...plainSecurity, addAmbientCapabilities: ["NET_BIND_SERVICE"] }, everything);
   expect(ambient).toMatchObject({ inheritable: ["CAP_NET_BIND_SERVICE"], ambient: ["CAP_NET_BIND_SERVICE"] });

@@ -5,7 +5,7 @@ import { expect, test } from "vitest";
 import { plainSecurity } from "../testing/configs.ts";
 import { hiddenPaths, throttlePaths } from "./masking.ts";
 
-test("what a client leaves out is the newest list of the field (CVE-2018-10892)", () => {
+test("without lists from the client, the newest defaults of other runtimes apply (CVE-2018-10892)", () => {
   const { maskedPaths, readonlyPaths } = hiddenPaths(plainSecurity, false, []);
   expect(maskedPaths).toEqual([
     "/proc/acpi",

@@ -56,7 +56,7 @@ test("requested mounts get the container's label; nothing else does", async () =
   expect(asked).toHaveLength(1);
 });
 
-test("the host's own places are refused by name, by what is below them, and by identity", async () => {
+test("the host's system directories are refused by path, by what is below them, and by identity", async () => {
   const home = join(directory, "home");
   await mkdir(home);
   const below = ["/usr/share/doc", "/boot/x", "/dev/shm", "/proc/1", "/sys/fs", "/etc", "/home", "/", "/var/lib"];
@@ -85,7 +85,7 @@ test("a failed walk is reported with its mount", async () => {
   });
 });
 
-test("the walk follows no link, also while one is swapped in (CVE-2021-43816)", async () => {
+test("the walk follows no link, even if one is swapped in meanwhile (CVE-2021-43816)", async () => {
   const [volume, outside] = [join(directory, "swapped"), join(directory, "outside")];
   await mkdir(join(volume, "real"), { recursive: true });
   await mkdir(outside);

@@ -123,7 +123,7 @@ describe("a container with ordinary capabilities", () => {
     results = await underFilter(defaultSeccompProfile(ordinary));
   });
 
-  it("makes processes and threads but no namespaces", () => {
+  it("can create processes and threads, but no namespaces", () => {
     const free = ["getpid", "execveat", "clone_plain", "thread", "ptrace", "process_vm_readv"];
     expect(verdicts(results, ...free)).toEqual(free.map(() => "free"));
     const held = [...results.keys()].filter((name) => /^clone_new/.test(name));
@@ -141,7 +141,7 @@ describe("a container with ordinary capabilities", () => {
     expect(verdicts(results, "chroot", "adjtimex", "modify_ldt")).toEqual(["free", "free", "free"]);
   });
 
-  it("opens sockets of every family but AF_ALG and AF_VSOCK, high bits or not", () => {
+  it("can open sockets of every family except AF_ALG and AF_VSOCK, whatever the high bits", () => {
     for (let family = 0; family < 56; family++) {
       const wanted = family >= 48 ? ENOSYS : family === 38 || family === 40 ? EAFNOSUPPORT : "free";
       expect([family, ...verdicts(results, `socket_${family}`)]).toEqual([family, wanted]);
