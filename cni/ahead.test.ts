@@ -51,7 +51,7 @@ async function scriptBeforePortmap(add: string) {
   return { network: await lab.open(), pod: await lab.pod() };
 }
 
-test("the next plugin is already running during one's ADD, and gets its result", async () => {
+test("the next plugin is already running during an ADD, and gets its result", async () => {
   await lab.install("portmap");
   const go = join(lab.stateDir, "go");
   const wait = `until [ -e ${go} ]; do sleep 0.02; done`;

@@ -17,7 +17,7 @@ afterEach(async () => {
 
 const valid = { cniVersion: "1.0.0", name: "net", plugins: [{ type: "bridge" }] };
 
-test("the first valid file in name order is used; the rejected ones before it are named with the reason", async () => {
+test("the first valid file in name order is used; rejected ones before it are reported with the reason", async () => {
   await lab.writeConfig("00-readme.txt", "not looked at");
   await lab.writeConfig("10-broken.conflist", "{");
   await lab.writeConfig("20-single.conf", { cniVersion: "0.3.1", name: "single", type: "ptp" });
@@ -44,7 +44,7 @@ const typesOf = async () => {
   return loaded.kind === "none" ? loaded.reason : loaded.network.plugins.map(({ type }) => type);
 };
 
-test("plugins of the network's folder follow the list's own, sorted by file name", async () => {
+test("plugins of the network's folder run after those of the list, sorted by file name", async () => {
   const { plugins: _, ...open } = valid;
   await writeFolder({ "a.conf": { type: "a" }, "Z.conf": { type: "z" }, "no.json": "{", "c.conf.bak": "{" });
   await mkdir(join(lab.confDir, "net", "directory.conf"));
@@ -68,7 +68,7 @@ test("plugins of the network's folder follow the list's own, sorted by file name
 test.each([
   ["invalid JSON", "{", "is not an object"],
   ["no type", { name: "x" }, 'has no "type"'],
-  ["a type that leads elsewhere", { type: "../sh" }, "plain file name"],
+  ["a type that is a path", { type: "../sh" }, "plain file name"],
   ["more than 1 MiB", " ".repeat(1024 * 1024 + 1), "is longer than"],
 ])("a list whose folder contains a file with %s is rejected", async (_, content, words) => {
   await lab.writeConfig("10-a.conflist", valid);
@@ -85,7 +85,7 @@ test("a network name that is a path out of the directory selects no folder", asy
   }
 });
 
-test("a plugin of the network's folder runs with the list's as long as its file exists", async () => {
+test("a plugin of the network's folder runs after those of the list as long as its file exists", async () => {
   await lab.script("inlined", `[ $CNI_COMMAND = ADD ] && echo '${addressResult("10.9.9.9/24")}'; exit 0`);
   await lab.script("added", `[ $CNI_COMMAND = ADD ] && echo '${addressResult("10.9.9.9/24")}'; exit 0`);
   await lab.writeConfig("10-a.conflist", { ...valid, plugins: [{ type: "inlined" }] });
@@ -220,7 +220,7 @@ test("a directory created several levels below an existing one is noticed", asyn
   await eventually("it is ready", () => network.readiness().ready);
 });
 
-test("a directory replaced by a link to itself is not ready, and is watched until it is a directory again", async () => {
+test("a directory that was replaced by a link to itself is not ready, and is watched until it is a directory again", async () => {
   await lab.install("bridge");
   await lab.writeConfig("10-a.conflist", valid);
   const network = await lab.open();
@@ -266,7 +266,7 @@ test("a STATUS that hangs is killed at its time limit, and run again", async () 
   await eventually("it is ready", () => network.readiness().ready);
 });
 
-test("STATUS is not polled while nobody queries the readiness", async () => {
+test("STATUS is not polled while the readiness is not queried", async () => {
   await lab.script("guard", "exit 0");
   await lab.writeConfig("10-a.conflist", { cniVersion: "1.1.0", name: "net", plugins: [{ type: "guard" }] });
   await lab.open({ limits: { statusAgeMs: 10 } });

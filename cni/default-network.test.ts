@@ -13,7 +13,7 @@ beforeEach(async () => {
 });
 afterEach(() => lab[Symbol.asyncDispose]());
 
-test("a pod on it reaches its gateway, and leaves nothing behind", async () => {
+test("a pod on the default network reaches its gateway, and leaves nothing behind", async () => {
   const { confDir, stateDir, dataDir, bridge, prefix, log } = lab;
   await lab.writeConfig("10-keelson.conflist", defaultNetwork({ podCidrs: [`${prefix}.0/24`], bridge, dataDir }));
   const network = await openNetwork({

@@ -298,7 +298,7 @@ test("if a daemon is killed in the middle of ADD, the next one tears the lease d
   expect(await run("ip", "-n", nameOf(pod), "-o", "link")).not.toContain("eth0");
 });
 
-test("a DEL that a killed daemon left may finish, also while it executes another program", async () => {
+test("a DEL that a killed daemon left running may finish, also while it executes another program", async () => {
   await scripts({ only: give("10.9.9.9/24") });
   const before = await lab.open();
   const pod = await lab.pod();

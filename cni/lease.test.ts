@@ -63,7 +63,7 @@ test("the next daemon notices a missing interface or namespace, but no missing a
   await (await lab.open()).detach(pod.sandboxId);
 });
 
-test("whatever a power cut leaves of the result, the address and the rules are released", async () => {
+test("the address and the rules are released, whatever part of the result a power cut leaves", async () => {
   for (const left of [
     (first: string) => `${first}\n`,
     (first: string, second: string) => `${first}\n${second.slice(0, second.length / 2)}`,
@@ -84,7 +84,7 @@ test("whatever a power cut leaves of the result, the address and the rules are r
   }
 });
 
-test("a lease with an incomplete first line belongs to no pod: it is named in the log and removed", async () => {
+test("a lease with an incomplete first line belongs to no pod: it is logged and removed", async () => {
   const { network, pod, path, text } = await attached();
   await network.detach(pod.sandboxId);
   await network.close();

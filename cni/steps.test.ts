@@ -47,7 +47,7 @@ async function openOwn(limits: object = {}) {
   return await lab.open({ limits });
 }
 
-test("consecutive plugins of Keelson run in one process for ADD and DEL, and each does its work", async () => {
+test("consecutive Keelson plugins run in one process for ADD and DEL, and each does its work", async () => {
   const network = await openOwn();
   const pod = await lab.pod({ portMappings });
   const { ips } = await network.attach(pod, never);
@@ -59,7 +59,7 @@ test("consecutive plugins of Keelson run in one process for ADD and DEL, and eac
   expect(await lab.traces()).toEqual([]);
 });
 
-test("another plugin between them, or one of the same name that is not Keelson's, runs in its own process", async () => {
+test("another plugin between them, or a third-party one with the same name, runs in its own process", async () => {
   await installOwn("bridge", "portmap", "keelson-chain");
   await lab.script("other", `[ $CNI_COMMAND = ADD ] && echo '${addressResult("10.1.1.1/24")}'; exit 0`);
   await lab.writeConfig("10-a.conflist", lab.bridgeNetwork([{ type: "other" }, portmap]));

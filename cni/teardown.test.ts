@@ -71,7 +71,7 @@ test("the namespace is kept across a restart of the daemon, and no other is", as
   expect(await lab.traces()).toEqual([]);
 });
 
-test("a given-up lease releases the namespace, is never retried, not even by the next daemon, and is listed", async () => {
+test("a lease that was given up releases the namespace, is listed, and is never retried, not even by the next daemon", async () => {
   await lab.script(
     "stubborn",
     `case $CNI_COMMAND in ADD) echo '${addressResult("10.9.9.9/24")}';; DEL) echo '{"code": 100, "msg": "never"}'; exit 1;; esac`,
@@ -184,7 +184,7 @@ test("a node that was off for longer than the retry period still retries", async
   expect(await lab.traces()).toEqual([]);
 });
 
-test("a lease left by a previous daemon is detached once, however often that is requested", async () => {
+test("a lease left by a previous daemon is detached once, however often this is requested", async () => {
   await lab.script(
     "stubborn",
     `case $CNI_COMMAND in ADD) echo '${addressResult("10.9.9.9/24")}';; DEL) echo '{"code": 100, "msg": "never"}'; exit 1;; esac`,
