@@ -29,7 +29,7 @@ test("a view is encoded once, and again only when it changed", async () => {
   expect(encoder.listed(running)).not.toEqual(encoder.listed(view));
 });
 
-test("a list is joined once, and again when an item is changed, added or removed", () => {
+test("a list is assembled once, and again when an item is changed, added or removed", () => {
   const list = listCache();
   const [one, two] = [Buffer.from("one"), Buffer.from("two")];
   const both = list([one, two]);

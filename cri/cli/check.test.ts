@@ -28,7 +28,7 @@ beforeAll(async () => {
 });
 afterAll(() => rm(directory, { recursive: true }));
 
-test("passes on this machine, and warns of a missing network", async () => {
+test("passes on this machine, and warns about a missing network", async () => {
   const { stdout } = await execute(program, ["check", "--cni-conf-dir", join(directory, "cni")]);
   expect(stdout).toMatch(/^ok +root +uid 0$/m);
   expect(stdout).toMatch(/^ok +system calls +openat2/m);
