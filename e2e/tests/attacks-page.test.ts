@@ -20,14 +20,14 @@ test("each of the 87 attacks has one row, in order", () => {
   expect(rows.map(({ number }) => number)).toEqual(Array.from({ length: 87 }, (_, at) => at + 1));
 });
 
-test("each row names a test, or says why there is none", () => {
+test("each row names a test, or explains why there is none", () => {
   for (const { number, shows } of rows) {
     const why = /^\*\*(Cannot apply|No test yet)\b/.test(shows);
     expect(why || citations(shows).length > 0, `row ${number}: ${shows}`).toBe(true);
   }
 });
 
-test("each test that a row names is in its file under that title", async () => {
+test("each test that a row names exists in its file under that title", async () => {
   const all = rows.flatMap(({ number, shows }) => citations(shows).map((citation) => ({ number, ...citation })));
   expect(all.length).toBeGreaterThan(87);
   for (const { number, file, title } of all) {

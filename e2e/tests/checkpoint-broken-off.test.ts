@@ -31,7 +31,7 @@ async function endlessTar(context: TestContext, seconds: number): Promise<string
   return directory;
 }
 
-test.concurrent("locations on a hanging file system fail, and delay nothing else", async (context) => {
+test.concurrent("locations on a hanging file system fail without delaying anything else", async (context) => {
   const node = await nodeOf(context, { programs: await fakeCriu(context, "exit 0") });
   const counted = await counting(node);
   const silent = join(node.directory, "silent");

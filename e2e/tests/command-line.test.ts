@@ -58,7 +58,7 @@ test("status shows an idle node in seven lines, and as JSON", async () => {
   expect(json).toMatchObject({ version: "0.1.0", images: 1, sandboxes: { ready: 0 }, work: [], leftovers: [] });
 });
 
-test("check --leaks lists leftovers that belong to no pod, and how to remove them", async () => {
+test("check --leaks lists orphaned leftovers, and how to remove them", async () => {
   const places = ["--config", join(node.directory, "config.toml")];
   const { podSandboxId } = await node.client.runPodSandbox({ config: node.podConfig("kept") });
   expect(await run("check", "--leaks", ...places)).toMatchObject({

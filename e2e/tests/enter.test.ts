@@ -217,7 +217,7 @@ describe("a StartContainer", () => {
     await node.client.removePodSandbox({ podSandboxId: start.podSandboxId });
   });
 
-  test("is waited for by StopContainer, which aborts it when the grace period is over", async () => {
+  test("delays StopContainer, which aborts it when the grace period is over", async () => {
     const start = await hangingStart("stopped");
     const { containerId } = start;
     const stopping = await took(() => node.client.stopContainer({ containerId, timeout: Long.fromNumber(1) }));

@@ -47,7 +47,7 @@ async function refusals(name: string, podSandboxId: string): Promise<unknown[]> 
   return (await Promise.allSettled(calls)).map((call) => (call.status === "rejected" ? call.reason : call.value));
 }
 
-test("a full disk is ResourceExhausted with its path and a remedy, and calls succeed once there is room", async () => {
+test("a full disk is reported as ResourceExhausted with its path and a remedy, and calls succeed once there is room", async () => {
   const { podSandboxId } = await node.client.runPodSandbox({ config: node.podConfig("there") });
   await fill();
   try {
@@ -67,7 +67,7 @@ test("a full disk is ResourceExhausted with its path and a remedy, and calls suc
   await node.removePods();
 });
 
-test("a read-only disk is ResourceExhausted with its path and a remedy", async () => {
+test("a read-only disk is reported as ResourceExhausted with its path and a remedy", async () => {
   const { podSandboxId } = await node.client.runPodSandbox({ config: node.podConfig("there") });
   // As if the disk had become read-only: open files stay writable, files opened from now on are not.
   execFileSync("mount", ["--bind", mountPoint, mountPoint]);
@@ -89,7 +89,7 @@ test("a read-only disk is ResourceExhausted with its path and a remedy", async (
   await node.removePods();
 });
 
-test("a daemon without free descriptors is ResourceExhausted, and works again when it has some", async () => {
+test("a daemon without free descriptors returns ResourceExhausted, and works again when it has some", async () => {
   const pod = node.podConfig("there");
   const { podSandboxId } = await node.client.runPodSandbox({ config: pod });
   const limit = (soft: string) => execFileSync("prlimit", ["--pid", String(node.daemon.pid), `--nofile=${soft}:`]);
@@ -112,7 +112,7 @@ test("a daemon without free descriptors is ResourceExhausted, and works again wh
 
 const pidsCgroups = "/sys/fs/cgroup/pids";
 test.runIf(existsSync(pidsCgroups))(
-  "a daemon that cannot start processes is ResourceExhausted, and can still remove containers",
+  "a daemon that cannot start processes returns ResourceExhausted, and can still remove containers",
   async () => {
     const pod = node.podConfig("there");
     const { podSandboxId } = await node.client.runPodSandbox({ config: pod });

@@ -29,7 +29,7 @@ async function startSlowNode(seconds: number): Promise<string> {
   return notes;
 }
 
-test("a start that outlives its client is joined by the retry: one pod, one ADD, no reserved name", async () => {
+test("the retry joins a start that outlives its client: one pod, one ADD, no reserved name", async () => {
   const notes = await startSlowNode(2);
   const config = node.podConfig("slow");
   await expect(node.client.runPodSandbox({ config }, 500)).rejects.toMatchObject({ code: status.DEADLINE_EXCEEDED });

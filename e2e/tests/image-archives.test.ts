@@ -135,7 +135,7 @@ describe("saving and loading images", () => {
     expect(await readdir(place)).toEqual([]);
   });
 
-  test("while the reader is stalled, the image can be removed, and the archive is still complete", async () => {
+  test("the image can be removed while the reader is stalled, and the archive is still complete", async () => {
     const save = async () => {
       const child = spawn(program, ["image", "save", "-", node.image, "--socket", node.daemon.socket]);
       // It blocks when the pipe is full.

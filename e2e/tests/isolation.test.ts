@@ -146,11 +146,14 @@ describe.each(["native", "runc", "crun"])("handler %s", (handler) => {
   });
 
   // The kernel shows the option only if it differs from the host's default.
-  test.runIf(overlayFollows)("its root follows no redirect in a layer, although the host's overlays do", async () => {
-    const { podSandboxId, sh } = await run(`overlay-${handler}`, { handler });
-    expect(await sh("grep ' / / ' /proc/self/mountinfo")).toMatch(/ overlay .*redirect_dir=nofollow/);
-    await node.client.removePodSandbox({ podSandboxId });
-  });
+  test.runIf(overlayFollows)(
+    "its root follows no overlayfs redirect in a layer, although the host's overlays do",
+    async () => {
+      const { podSandboxId, sh } = await run(`overlay-${handler}`, { handler });
+      expect(await sh("grep ' / / ' /proc/self/mountinfo")).toMatch(/ overlay .*redirect_dir=nofollow/);
+      await node.client.removePodSandbox({ podSandboxId });
+    },
+  );
 
   test.runIf(hybrid)("on a hybrid v1 host, containers see each v1 controller and no v2 tree", async () => {
     const { podSandboxId, sh } = await run(`hybrid-${handler}`, { handler });
@@ -331,7 +334,7 @@ test("nothing is left behind", async () => {
   await node.daemon.start();
 });
 
-test("where SELinux is not active, a pod with labels for other nodes runs", async () => {
+test("without SELinux, a pod with labels runs", async () => {
   const labelled = { securityContext: { selinuxOptions: { level: "s0:c1,c2" } } };
   const pod = { ...node.podConfig("labelled"), linux: labelled };
   const { podSandboxId } = await node.client.runPodSandbox({ config: pod });

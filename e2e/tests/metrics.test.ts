@@ -74,7 +74,7 @@ test("calls, plugins, monitors and pulls are counted with their outcomes, and cu
   expect(after.get(work("plugin", "bridge DEL", "OK"))).toBe(1);
 });
 
-test("METRICS.md lists every metric of ours, and the dashboard queries no other", async () => {
+test("METRICS.md lists every metric, and the dashboard queries no others", async () => {
   const names = new Set(
     [...(await scrape()).keys()].map((key) => key.replace(/\{.*/, "").replace(/_(bucket|sum|count)$/, "")),
   );
@@ -93,7 +93,7 @@ test("METRICS.md lists every metric of ours, and the dashboard queries no other"
   expect(unknown).toEqual([]);
 });
 
-test("nothing else is served, and silent connections are closed", async () => {
+test("only /metrics is served, and silent connections are closed", async () => {
   expect((await fetch(url.replace("/metrics", "/"))).status).toBe(404);
   expect((await fetch(url, { method: "POST" })).status).toBe(405);
   const silent = Array.from({ length: 64 }, () => connect(port, "127.0.0.1").on("error", () => undefined));
@@ -107,7 +107,7 @@ test("nothing else is served, and silent connections are closed", async () => {
   });
 });
 
-test("a client that pipelines requests is disconnected, and delays no other", async () => {
+test("a client that pipelines requests is disconnected, and delays no other client", async () => {
   const asking = Array.from({ length: 32 }, () => {
     const socket = connect(port, "127.0.0.1").on("error", () => undefined);
     socket.resume().write("GET /metrics HTTP/1.1\r\nHost: a\r\n\r\n".repeat(300));

@@ -79,7 +79,7 @@ test("image_sub_path is ignored on a mount without an image: kubelets set it on 
   expect(await sh("/data/tool")).toBe("ran\n");
 });
 
-test("where SELinux is not active, relabelling is a no-op", async () => {
+test("without SELinux, relabelling is a no-op", async () => {
   const hostPath = await volume("relabel");
   const sh = await run("relabel", [{ hostPath, containerPath: "/data", selinuxRelabel: true }]);
   expect(await sh("/data/tool")).toBe("ran\n");

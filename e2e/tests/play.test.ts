@@ -112,7 +112,7 @@ test("if the server is killed during a play, the containers and the play keep ru
   await expectNothingLeft();
 });
 
-test("if the server does not come back, leftovers are named, and --down removes them once there is a server", async () => {
+test("if the server does not come back, leftovers are listed, and --down removes them once there is a server", async () => {
   const file = await manifest(pod("orphan", "exec sleep 1000"));
   const { player, printed, exit, said } = play(file);
   await said(/app: started/);

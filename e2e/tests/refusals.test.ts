@@ -305,7 +305,7 @@ test.each(["/bin/busybox", "/bin/busybox/below"])(
   },
 );
 
-test.each(["4000", "99999999999"])("a start on CPU %s, which the host does not have, fails", async (cpusetCpus) => {
+test.each(["4000", "99999999999"])("a start on CPU %s, which the host lacks, fails", async (cpusetCpus) => {
   const linux = { resources: { cpusetCpus } };
   const { containerId: failing } = await create({ metadata: { name: "nowhere", attempt: 0 }, linux });
   await expect(node.client.startContainer({ containerId: failing })).rejects.toMatchObject({

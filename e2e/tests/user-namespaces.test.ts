@@ -234,7 +234,7 @@ test.each([
   ["user id 65536", { runAsUser: { value: 65_536 } }],
   ["group id 70000", { runAsUser: { value: 0 }, runAsGroup: { value: 70_000 } }],
   ["group id 2000000", { supplementalGroups: [5, 2_000_000] }],
-])("the %s, which is not mapped in the pod, is refused", async (id, securityContext) => {
+])("the %s is refused, because the pod does not map it", async (id, securityContext) => {
   await expect(run("unmapped", { usernsOptions: mapped, pid: CONTAINER }, { securityContext })).rejects.toMatchObject({
     code: status.INVALID_ARGUMENT,
     details: expect.stringMatching(new RegExp(`^The ${id} .* from 0 to 65535`)),

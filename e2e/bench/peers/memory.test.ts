@@ -15,7 +15,7 @@ Rss:                  40 kB
 Pss:                   3 kB
 `;
 
-test("the program's own pages count in full, others by their share", () => {
+test("the program's own pages count in full, shared pages in proportion", () => {
   expect(kilobytesAlone(smaps, "/usr/bin/node")).toBe(400 + 60 + 3);
   expect(kilobytesAlone(smaps, "/usr/bin/other")).toBe(100 + 60 + 3);
 });

@@ -5,7 +5,7 @@ import { drawChart } from "./chart.ts";
 import { figures } from "./figures.ts";
 import { Samples } from "./samples.ts";
 
-test("a bar for each server, as long as its median's share of the longest; rows without figures are left out", () => {
+test("each server has a bar proportional to its median; rows without numbers are left out", () => {
   const samples = new Samples();
   samples.add("stop", "containerd", 40);
   samples.add("stop", "keelson", 10);

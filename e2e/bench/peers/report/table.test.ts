@@ -8,7 +8,7 @@ import { figure, formatTable } from "./table.ts";
 
 const range = (count: number) => Array.from({ length: count }, (_, index) => index + 1);
 
-test("percentiles are by nearest rank, whatever the order of the samples", () => {
+test("percentiles use the nearest rank, whatever the order of the samples", () => {
   const shuffled = [7, 1, 9, 3, 5, 10, 2, 8, 6, 4];
   expect([0.5, 0.95, 0, 1].map((share) => percentile(shuffled, share))).toEqual([5, 10, 1, 10]);
   expect(percentile([], 0.5)).toBeNaN();
@@ -16,7 +16,7 @@ test("percentiles are by nearest rank, whatever the order of the samples", () =>
   expect(figure([1234.5])).toBe("1235");
 });
 
-test("a ratio wants 20 samples of both, and something to divide by", () => {
+test("a ratio needs 20 samples of both servers and a nonzero divisor", () => {
   expect(ratio(range(20), range(40))).toBe(0.5);
   expect(ratio(range(19), range(40))).toBeUndefined();
   expect(ratio(range(40), range(19))).toBeUndefined();
@@ -28,13 +28,13 @@ test("a ratio wants 20 samples of both, and something to divide by", () => {
   ).toBeUndefined();
 });
 
-test("every participant has every place in the order equally often", () => {
+test("every participant has every position in the order equally often", () => {
   const orders = range(3).map((round) => rotated(["a", "b", "c"], round).join(""));
   expect(orders).toEqual(["bca", "cab", "abc"]);
   expect(rotated([], 5)).toEqual([]);
 });
 
-test("turns are one at a time, after a round that does not count", async () => {
+test("turns run one at a time, after a warm-up round", async () => {
   const turns: string[] = [];
   await takeTurns(["a", "b"], 2, async (participant, round, counts) => {
     turns.push(`${participant}${round}`);
@@ -45,7 +45,7 @@ test("turns are one at a time, after a round that does not count", async () => {
   expect(turns.filter((word) => word === "warms up")).toHaveLength(2);
 });
 
-test("the table has the rows that have figures, with their floors, and ratios where there is enough", () => {
+test("the table has the rows with numbers, their floors, and ratios where there are enough samples", () => {
   const samples = new Samples();
   for (const value of range(20)) {
     samples.add("run", "containerd", value * 4);
@@ -80,7 +80,7 @@ test("the table has the rows that have figures, with their floors, and ratios wh
   ]);
 });
 
-test("Keelson with plugins of its own has rows of its own, beside the same figures of the peers", () => {
+test("Keelson with its own plugins has separate rows, next to the same numbers of the peers", () => {
   const samples = new Samples();
   samples.add("pod-start", "containerd", 180);
   expect(formatTable(samples)).not.toContain("own plugins");
