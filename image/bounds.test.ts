@@ -266,7 +266,7 @@ describe("a registry", () => {
     });
   }, 30_000);
 
-  test("that announces a layer above the limit is not asked for it", async () => {
+  test("that announces a layer above the limit gets no request for it", async () => {
     await it.dispose();
     it = await openTestStore({ limits: { bytes: BigInt(layer.blob.length) - 1n, inodes: 100n } });
     let asked = 0;

@@ -38,7 +38,7 @@ describe("concurrent pulls", () => {
     expect(served.seen("/manifests/")).toHaveLength(1);
   });
 
-  test("pulls with different credentials do not: a caller with invalid ones fails", async () => {
+  test("pulls with different credentials do not share it: a caller with invalid ones fails", async () => {
     const good = `Basic ${Buffer.from("ann:s3cret").toString("base64")}`;
     const served = await serve((request, response) => {
       if (request.headers.authorization === good) return false;

@@ -77,7 +77,7 @@ test("names are durable, and so are updates to the record of an existing layer",
   await registry.stop();
 });
 
-test("the next process removes everything that a process killed during a pull left", async () => {
+test("the next process removes everything that a process left when it was killed during a pull", async () => {
   const done = makeLayer(makeTar([{ name: "done", content: "done" }]));
   const held = makeLayer(makeTar([{ name: "held", content: randomBytes(300_000) }]));
   const registry = await startWrongRegistry((request, response) => {

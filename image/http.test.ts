@@ -6,7 +6,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { expect, onTestFinished, test } from "vitest";
 
-test("loads only undici's agent, its requests and errors, not the complete package", () => {
+test("loads only undici's agent, requests and errors, not the complete package", () => {
   const script = `
     const { createRequire } = await import("node:module");
     await import(${JSON.stringify(join(import.meta.dirname, "http.ts"))});

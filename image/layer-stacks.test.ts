@@ -99,7 +99,7 @@ function overlayOf(layers: readonly string[]): Tree {
   }
 }
 
-test("look as if each layer had been applied to one tree", async () => {
+test("look as if all layers had been applied to one tree", async () => {
   const registry = await serve();
   for (let round = 1; round <= rounds; round++) {
     const roll = dice(round);

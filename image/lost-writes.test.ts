@@ -48,7 +48,7 @@ async function until(condition: () => unknown): Promise<void> {
   while (!condition()) await sleep(5);
 }
 
-test("a failed flush fails every pull that relied on possibly lost content, which is then fetched again", async () => {
+test("a failed flush fails every pull that relied on content that may be lost, which is then fetched again", async () => {
   const flush = Promise.withResolvers<void>();
   // The kernel reports the error once.
   const outcomes = [flush.promise];

@@ -29,7 +29,7 @@ test("derives the host's level from its flags", () => {
 
 describe("chooses", () => {
   test("the architecture", () => expect(choose(linux("arm64", "v8"), linux("amd64"), linux("arm64"))).toBe(1));
-  test("no other operating system", () =>
+  test("never another operating system", () =>
     expect(choose(linux("amd64"), { os: "windows", architecture: "amd64", variant: "" }, linux("amd64"))).toBe(1));
   test("the newest variant that runs here", () =>
     expect(choose(linux("amd64", "v3"), linux("amd64"), linux("amd64", "v2"), linux("amd64", "v4"))).toBe(1));

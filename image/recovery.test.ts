@@ -187,7 +187,7 @@ test("content that cannot be moved out of the store is reported once and does no
   expect(await readdir(path.join(it().root, "layers"))).toEqual([]);
 });
 
-test("a damaged list of images is renamed and the store opens", async () => {
+test("a damaged list of images is renamed, and the store opens", async () => {
   await it().store.close();
   await writeFile(path.join(it().root, "index.json"), "{");
   const again = await it().reopen();

@@ -15,7 +15,7 @@ test.each([
   ["the first delay before the second try", 2, 0, 29],
   ["double that before the third", 3, 0, 59],
   ["no longer than the longest delay", 9, 0, 149],
-  ["no less than the other side asks for, also beyond the longest delay", 2, 250, 249],
+  ["at least as long as the server requests, even beyond the longest delay", 2, 250, 249],
 ])("waits %s", async (_name, next, askedMs, least) => {
   const ms = await waited(next, askedMs);
   expect(ms).toBeGreaterThanOrEqual(least);

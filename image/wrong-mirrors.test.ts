@@ -55,9 +55,9 @@ test.each([
   ["a page for a config", instead(isFor(image.id), page)],
   ["a page for a layer", instead(isFor(layer.digest), page)],
   ["other bytes for a layer", instead(isFor(layer.digest), Buffer.alloc(layer.blob.length, 1))],
-  ["nothing of a layer, time and again", cutOff(isFor(layer.digest), 0, layer.blob.length)],
-  ["the same half of a layer, time and again", cutOff(isFor(layer.digest), 1_000_000, layer.blob.length)],
-  ["nothing of a config, time and again", cutOff(isFor(image.id), 0, image.config.length)],
+  ["nothing of a layer, repeatedly", cutOff(isFor(layer.digest), 0, layer.blob.length)],
+  ["the same half of a layer, repeatedly", cutOff(isFor(layer.digest), 1_000_000, layer.blob.length)],
+  ["nothing of a config, repeatedly", cutOff(isFor(image.id), 0, image.config.length)],
 ])("a mirror that sends %s is skipped", async (_name, intercept) => {
   const mirror = await startMirror(intercept);
   try {
