@@ -105,7 +105,7 @@ describe("readFiles", () => {
 });
 
 describe("readFigures", () => {
-  it("returns each figure for each directory: single, flat keyed and nested keyed", async () => {
+  it("returns each number for each directory: single, flat keyed and nested keyed", async () => {
     for (const name of ["a", "b"]) mkdirSync(join(base, name));
     writeFileSync(join(base, "a/one"), "18446744073709551614\n");
     writeFileSync(join(base, "a/flat"), "used_more 1\nused 2\nused_last 3");
@@ -127,7 +127,7 @@ describe("readFigures", () => {
     ]);
   });
 
-  it("finds no figure in text that is not a number", async () => {
+  it("finds no number in other text", async () => {
     const contents = ["max\n", "", "-1\n", "12x\n", "18446744073709551616\n", "key\n", "key max\n", "other key 3\n"];
     for (const [index, content] of contents.entries()) writeFileSync(join(base, `${index}`), content);
     const figures = contents.flatMap((_, index) => [`${index}`, `${index} key`, `${index} key sub`]);

@@ -77,7 +77,7 @@ afterEach(() => {
   peer.remove();
 });
 
-it("the client works with the monitor of b2eedac, and sends it nothing that it does not know", async () => {
+it("the client works with the monitor of b2eedac, and sends it nothing unknown to it", async () => {
   const faults: unknown[] = [];
   let connections = 0;
   server = createServer((socket) => {
