@@ -211,7 +211,7 @@ describe("used interchangeably", () => {
     runtimeConfig: { portMappings },
   });
 
-  test("iptables rules of the reference plugins are deleted with the pod", async () => {
+  test("iptables rules created by the reference plugins are deleted with the pod", async () => {
     const config = bridge("pl1", ["10.11.0.0/24", "fd11::/64"], { ipMasq: true });
     const pod = lab.pod();
     const other = lab.pod();

@@ -74,7 +74,7 @@ test("an existing UDP flow follows a port mapping once it is added", async () =>
   expect(known()).toEqual(["5362"]);
 });
 
-test("an existing UDP flow goes to the host again once the port mapping is removed", async () => {
+test("an existing UDP flow reaches the host again once the port mapping is removed", async () => {
   trackConnections();
   lab.host("ip", "link", "add", "ud2up", "type", "bridge");
   lab.host("ip", "link", "set", "ud2up", "up");
