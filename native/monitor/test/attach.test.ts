@@ -9,7 +9,7 @@ import { Type } from "./call.ts";
 import { milliseconds } from "./frozen.ts";
 import { isAlive, monitorBinary, until, withPod } from "./monitor-pod.ts";
 
-test("the log has the CRI format, whole lines, and what stood at the end", async () => {
+test("the log has the CRI format, and an unfinished last line as a partial one", async () => {
   await withPod({}, async (pod) => {
     const script = "echo one; echo two >&2; head -c 16385 /dev/zero | tr '\\0' x; echo; printf unfinished";
     await pod.run("a", { args: ["sh", "-c", script] });
@@ -85,7 +85,7 @@ test("a full disk stops neither the container nor the loop", async () => {
   });
 });
 
-test("a log that reaches the limit of files (RLIMIT_FSIZE) costs its pod no more than that", async () => {
+test("a log that reaches the file size limit (RLIMIT_FSIZE) affects nothing else in its pod", async () => {
   await withPod({}, async (pod) => {
     execFileSync("prlimit", [`--fsize=${64 << 10}`, "--pid", String(pod.pid)]);
     await pod.run("a", { args: ["sh", "-c", "seq 1 20000; sleep 100000"] });
@@ -122,7 +122,7 @@ test.skipIf(monitorBinary.includes("sanitize"))(
   120_000,
 );
 
-test("several clients attach, all see the output, one types", async () => {
+test("several clients attach: all see the output of what one types", async () => {
   await withPod({}, async (pod) => {
     await pod.run("a", { args: ["sh", "-c", "while read x; do echo got $x; echo e$x >&2; done; exit 3"], stdin: true });
     const calls = [true, false, false].map((stdin) => pod.call("attach", { id: "a", stdin }));
@@ -146,7 +146,7 @@ test("several clients attach, all see the output, one types", async () => {
   });
 });
 
-test("stdin_once ends with the first client attached to it", async () => {
+test("with stdin_once, stdin is closed when the first client that attached to it disconnects", async () => {
   await withPod({}, async (pod) => {
     for (const how of ["close", "hang up"]) {
       const id = how.replace(" ", "-");
@@ -163,7 +163,7 @@ test("stdin_once ends with the first client attached to it", async () => {
 });
 
 test.each([false, true])(
-  "who types gets all output, however slowly it reads; its container waits (tty: %s)",
+  "a client with stdin gets all output, however slowly it reads; the container is blocked (tty: %s)",
   async (tty) => {
     await withPod({}, async (pod) => {
       const script =
@@ -188,7 +188,7 @@ test.each([false, true])(
   },
 );
 
-test("the last output comes whole to a client for which the container waited when it ended", async () => {
+test("a client that blocked the container when it exited gets the complete last output", async () => {
   await withPod({}, async (pod) => {
     // More than lies between here and there, and less than that and a wide pipe, in pieces that never fill a narrow one.
     const script = "read go; for piece in $(seq 160); do head -c 4096 /dev/zero; done";
@@ -204,7 +204,7 @@ test("the last output comes whole to a client for which the container waited whe
   });
 });
 
-test("a container that does not read its stdin holds only its clients back", async () => {
+test("a container that does not read its stdin blocks only its own clients", async () => {
   await withPod({}, async (pod) => {
     await pod.run("a", { args: ["sleep", "100000"], stdin: true });
     const call = pod.call("attach", { id: "a", stdin: true });
@@ -238,7 +238,7 @@ test("a container with a terminal: one stream, resize, attach", async () => {
   });
 });
 
-test("at a terminal with stdin_once the next client types on, whatever the terminal is set to", async () => {
+test("a terminal with stdin_once accepts input from the next client too, in cooked and raw mode", async () => {
   await withPod({}, async (pod) => {
     for (const id of ["cooked", "raw"]) {
       const script = `stty ${id} -echo; echo set; while x=$(dd bs=2 count=1 2>/dev/null); do echo got $x; done`;
@@ -255,7 +255,7 @@ test("at a terminal with stdin_once the next client types on, whatever the termi
   });
 });
 
-test("a terminal is read on when nobody has it open for a while, and ends with its process", async () => {
+test("a terminal is still read after no process had it open for a while, and its session ends with its process", async () => {
   await withPod({}, async (pod) => {
     const script =
       "t=$(tty); read go; exec </dev/null >/dev/null 2>&1; sleep 0.3; echo two >$t; sleep 0.3; echo three >$t; exit 5";
@@ -277,7 +277,7 @@ test("a terminal is read on when nobody has it open for a while, and ends with i
   });
 });
 
-test("a terminal that nobody reads holds only its clients back, and takes the end of input behind the rest", async () => {
+test("a terminal without a reader blocks only its own clients, and gets the end of input after all input", async () => {
   await withPod({}, async (pod) => {
     const waits = ["sh", "-c", "while [ ! -e /tmp/go ]; do sleep 0.02; done; cat >/dev/null; echo ended"];
     await pod.run("a", { args: waits, tty: true, stdin: true, stdinOnce: true });
@@ -302,7 +302,7 @@ test("a terminal that nobody reads holds only its clients back, and takes the en
   });
 });
 
-test("a terminal that somebody holds after its container's exit is waited for by nobody else", async () => {
+test("a terminal that another process keeps open after the container's exit delays nothing", async () => {
   await withPod({}, async (pod) => {
     const { pid } = await pod.run("a", { tty: true });
     const slave = openSync(`/proc/${pid}/fd/0`, constants.O_RDWR | constants.O_NOCTTY);
@@ -334,7 +334,7 @@ test("attaching and disconnecting 300 times leaks nothing", async () => {
 });
 
 test.skipIf(monitorBinary.includes("sanitize"))(
-  "clients that have gone take no memory of a container that writes nothing",
+  "disconnected clients use no memory, even if the container writes nothing",
   async () => {
     await withPod({}, async (pod) => {
       await pod.run("a", {});

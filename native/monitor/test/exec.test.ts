@@ -28,7 +28,7 @@ async function withContainer(body: (pod: TestPod) => Promise<void>, options = {}
   });
 }
 
-test("streams, exit codes and signals are exact", async () => {
+test("streams, exit codes and signals are reported exactly", async () => {
   await withContainer(async (pod) => {
     const call = pod.exec("a", ["sh", "-c", "echo out; echo err >&2; exit 7"]);
     expect(await outcome(call)).toEqual({ exit_code: 7, signal: 0 });
@@ -73,7 +73,7 @@ test("a user that is not root can reopen its streams by path", async () => {
   });
 });
 
-test("a brief exec reports its start only if it runs for a while", async () => {
+test("an exec with `brief` reports its start only if it runs for a while", async () => {
   await withContainer(async (pod) => {
     const long = pod.exec("a", ["sh", "-c", "sleep 1; exit 3"], { brief: true });
     expect(await outcome(long)).toEqual({ exit_code: 3, signal: 0 });
@@ -240,7 +240,7 @@ test("with a terminal TERM is the container's, or else xterm", async () => {
 });
 
 test.runIf(process.arch === "x64")(
-  "a process whose container's cgroup takes no processes (EBUSY of cgroup v2) starts in the cgroup of the init below it",
+  "an exec starts in its init's nested cgroup if the container's own cgroup accepts no process (EBUSY of cgroup v2)",
   async () => {
     const busy = 16;
     await withContainer(async (pod) => {

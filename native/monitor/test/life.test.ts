@@ -62,7 +62,7 @@ test("containers and execs ignore no signal: a command whose reader has closed t
   });
 });
 
-test("containers and execs may use every processor, though the monitor is bound to one", async () => {
+test("containers and execs may use every processor, although the monitor is bound to one", async () => {
   await withPod({}, async (pod) => {
     const allowed = (status: string) => /^Cpus_allowed_list:\t(.*)$/m.exec(status)?.[1];
     const all = allowed(readFileSync("/proc/self/status", "utf8"));

@@ -87,7 +87,7 @@ describe.each(builds)("cgroups, $build build", ({ program }) => {
     });
 
     test.runIf(availableParallelism() > 1)(
-      "a processor that the cgroup above has not is the request's fault",
+      "a processor that the parent cgroup lacks is reported as an invalid request",
       async () => {
         const above = join(hierarchies, "cpuset", pod.cgroup);
         mkdirSync(above);

@@ -53,7 +53,7 @@ describe.each(builds)("layers in one page, $build build", ({ program }) => {
     );
   });
 
-  test("a root without a writable layer can have as many", () => {
+  test("a root without a writable layer can have as many layers", () => {
     expect(mountRoot(makeLayers(127), {})).toEqual({ status: 0, news: "" });
     expect(existsSync(join(root, "own-126"))).toBe(true);
     expect(() => writeFileSync(join(root, "top"), "")).toThrow("EROFS");

@@ -129,7 +129,7 @@ describe.each(builds)("process setup, $build build", ({ program }) => {
   });
 
   describe("namespaces", () => {
-    test("the pod's are joined, the container's own are new, the host's are not visible", async () => {
+    test("of the pod are joined, the container's own are new, the host's are not visible", async () => {
       pod.write({ args: ["sh", "-c", "echo $$; hostname=$(cat /proc/sys/kernel/hostname); echo $hostname; read end"] });
       const running = pod.start();
       expect(await running.output("setup-test\n")).toBe("1\nsetup-test\n");
