@@ -3,7 +3,7 @@ import { orAborted } from "./abort.ts";
 
 const never = new Promise<number>(() => undefined);
 
-test("not aborted: settles as the work does", async () => {
+test("not aborted: settles like the work", async () => {
   const { signal } = new AbortController();
   expect(await orAborted(Promise.resolve(1), signal)).toBe(1);
   await expect(orAborted(Promise.reject(new Error("work")), signal)).rejects.toThrow("work");
