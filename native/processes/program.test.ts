@@ -34,7 +34,7 @@ test("returns the exit status, stdout and stderr; passes stdin, directory and en
   expect(end).toEqual({ code: 3, signal: null, stdout: "in /\n", stderr: "env\n", tooLong: false });
 });
 
-test("output is read even if the event loop was blocked until the wait for the pipes was over", async () => {
+test("output is read even if the event loop was blocked past the time limit for the pipes", async () => {
   const stand = (ms: number) => Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, ms);
   const end = await new Promise((resolve) => {
     setTimeout(() => {
