@@ -27,7 +27,7 @@ function namespaces(user: UserNamespace | undefined): NamespaceOptions {
   return user === undefined ? podNamespaces : { ...podNamespaces, user };
 }
 
-test("a create makes a layer, a bundle and a record, but no process", async () => {
+test("a create makes a layer, a bundle and a record, but starts no process", async () => {
   const pods = await node().start();
   const id = await runPod(pods);
   const c = await makeContainer(pods, id);
@@ -51,7 +51,7 @@ test("concurrent and repeated creates return the same container", async () => {
   expect(node().script.count("images prepareSnapshot")).toBe(1);
 });
 
-test("a create during the removal of a container with the same name and attempt waits for it, and makes a new one", async () => {
+test("a create during the removal of a container with the same name and attempt waits for it, and creates a new one", async () => {
   const pods = await node().start();
   const id = await runPod(pods);
   const c = await makeContainer(pods, id);
@@ -66,7 +66,7 @@ test("a create during the removal of a container with the same name and attempt 
   await pods.startContainer(next, never);
 });
 
-test("a volume that does not answer delays its pod by 10 s and no other; a retry joins the same lookup", async () => {
+test("a volume that does not answer delays only its pod, by 10 s; a retry joins the same lookup", async () => {
   const pods = await node().start();
   const [id, other] = [await runPod(pods), await runPod(pods, "other")];
   const volume = join(node().directory, "volume");

@@ -41,7 +41,7 @@ describe("a start", () => {
     );
   });
 
-  test("whose record hangs on the disk still succeeds: nobody waits for the record", async () => {
+  test("whose record hangs on the disk still succeeds: it does not wait for the record", async () => {
     const pods = await node().start();
     const c = await makeContainer(pods, await runPod(pods));
     const file = join(node().stateDirectory, `${c}.json`);

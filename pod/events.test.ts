@@ -20,7 +20,7 @@ test("a reader gets the events published after it subscribed, in order", async (
   expect(got).toEqual(["a", "b", "c"]);
 });
 
-test("a reader that is too far behind is closed, and blocks nobody", async () => {
+test("a reader that is too far behind is closed, and does not block others", async () => {
   const hub = new EventHub();
   const leave = new AbortController();
   const [slow, quick] = [hub.subscribe(leave.signal, (reason) => leave.abort(reason)), new AbortController()];

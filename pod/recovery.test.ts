@@ -90,7 +90,7 @@ describe("records", () => {
     await expectTidy(node(), pods);
   });
 
-  test("an unreadable record: its pod, network, layers and containers stay untouched, and the daemon serves", async () => {
+  test("with an unreadable record, its pod, network, layers and containers stay untouched, and the daemon serves", async () => {
     const first = await node().start();
     const id = await runPod(first);
     const c = await runContainer(first, id);

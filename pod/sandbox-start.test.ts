@@ -20,7 +20,7 @@ async function expectNothingLeft(): Promise<void> {
   expect(node().monitors.filter((monitor) => !monitor.isGone)).toEqual([]);
 }
 
-test("starts a pod that is recorded, has its address, and is announced once", async () => {
+test("starts a pod that is recorded, has an address, and is announced once", async () => {
   const pods = await node().start();
   const events = recordEvents(pods);
   const id = await runPod(pods);

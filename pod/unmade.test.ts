@@ -32,7 +32,7 @@ async function expectGone(pods: NodePods): Promise<void> {
   await expectTidy(node(), pods);
 }
 
-test("one with a pending DEL waits for cni/ without its own DEL, and is removed soon after", async () => {
+test("a failed start with a pending DEL waits for cni/ instead of running its own DEL, and is removed soon after", async () => {
   const pods = await node().start();
   node().network.failing = "DEL of bridge: not today";
   await failedStart(pods);
@@ -47,7 +47,7 @@ test("one with a pending DEL waits for cni/ without its own DEL, and is removed 
   await expectGone(pods);
 });
 
-test("one that a previous daemon left is removed too", async () => {
+test("a failed start that a previous daemon left is removed too", async () => {
   node().network.failing = "DEL of bridge: not today";
   await failedStart(await node().start());
   const pods = await node().restart();
@@ -58,7 +58,7 @@ test("one that a previous daemon left is removed too", async () => {
   await expectGone(pods);
 });
 
-test("one whose DEL was given up is removed, and reported by keelson check", async () => {
+test("a failed start whose DEL was given up is removed, and reported by keelson check", async () => {
   const pods = await node().start();
   node().network.failing = "DEL of bridge: never";
   await failedStart(pods);
@@ -70,7 +70,7 @@ test("one whose DEL was given up is removed, and reported by keelson check", asy
   expect(node().network.leases()).toMatchObject([{ state: "given-up" }]);
 });
 
-test("one whose directory is busy is retried with backoff, for one day", async () => {
+test("a failed start whose directory is busy is retried with backoff, for one day", async () => {
   const pods = await node().start();
   for (let tries = 0; tries < 1_000; tries += 1) node().script.fail("host removeTree", new Error("EBUSY"));
   await failedStart(pods);
@@ -94,7 +94,7 @@ test("one whose directory is busy is retried with backoff, for one day", async (
   expect(tries()).toBe(inADay);
 });
 
-test("a removal by a client ends the retries within minutes, although its DEL is still pending", async () => {
+test("a removal by a client ends the retries within minutes, even if its DEL is still pending", async () => {
   const pods = await node().start();
   node().network.failing = "DEL of bridge: not today";
   const timers = vi.getTimerCount();

@@ -46,7 +46,7 @@ test.each(["2147483648", "4294967296", "99999999999999999999"])(
   },
 );
 
-test("a USER of 4,000,000 digits is refused with a short message, without parsing it", async () => {
+test("a USER of 4,000,000 digits is refused without parsing it, with a short message", async () => {
   for (const user of ["9".repeat(4_000_000), `0:${"1".repeat(4_000_000)}`]) {
     const start = performance.now();
     await expect(resolve(user)).rejects.toMatchObject({

@@ -32,7 +32,7 @@ async function privileged(): Promise<string[]> {
   return devices.map(({ path }) => path).toSorted();
 }
 
-test("a privileged container gets all host devices, also in subdirectories, except those it has its own of", async () => {
+test("a privileged container gets all host devices, also in subdirectories, except those it has its own copy of", async () => {
   await makeNodes("null", "snd/seq", "net/deep/er/tun", "pts/0", "shm/null", "mqueue/null", "console", "ptmx", "tty");
   expect(await privileged()).toEqual(["/dev/net/deep/er/tun", "/dev/null", "/dev/snd/seq"]);
 });

@@ -148,7 +148,7 @@ ro_file = "system_u:object_r:container_ro_file_t:s0"
     expect(await readSelinux(places(), all)).toMatchObject({ hasCategories: false, process: { level: "" } });
   });
 
-  test("tells whether this process may start containers, if the kernel reports it", async () => {
+  test("reports whether this process may start containers, if the kernel does", async () => {
     const own = "system_u:system_r:init_t:s0";
     expect(await unfitLabel(policy, async () => ({ own, isAllowed: false }))).toBe(own);
     expect(await unfitLabel(policy, async () => ({ own, isAllowed: true }))).toBeUndefined();
