@@ -15,10 +15,10 @@ namespace {
 using namespace std::chrono_literals;
 
 constexpr auto end_limit = 1s;
-// Less than a shutdown of the pod waits for its containers.
+// Shorter than the time that a pod's shutdown waits for its containers.
 constexpr auto log_limit = 5s;
-// For so long the output waits for a client that reads nothing.
-constexpr auto patience = 30s;
+// How long the output is paused for a client that reads nothing.
+constexpr auto slow_client_limit = 30s;
 // Two full pipes, each as large as a process may make it without privileges (pipe-max-size).
 constexpr size_t max_last_output = 2 << 20;
 
@@ -52,7 +52,7 @@ Status ContainerStreams::open_input(Fd fd, InputPipe::Target target) {
 }
 
 Status ContainerStreams::resize(uint16_t columns, uint16_t rows) {
-  if (!terminal_) return fail(Kind::state, "resize the terminal", "the container has none");
+  if (!terminal_) return fail(Kind::state, "resize the terminal", "the container has no terminal");
   return resize_terminal(terminal_.get(), columns, rows);
 }
 
@@ -62,39 +62,39 @@ void ContainerStreams::reopen_log(DoneStatus done) {
   });
 }
 
-void ContainerStreams::attach(std::weak_ptr<Connection> client, bool types) {
-  attached_.add(std::move(client), types);
-  ask_reader([](OutputReader& reader) { reader.hand_on(true); });
+void ContainerStreams::attach(std::weak_ptr<Connection> client, bool has_input) {
+  attached_.add(std::move(client), has_input);
+  ask_reader([](OutputReader& reader) { reader.forward_output(true); });
 }
 
-// The reader waits until it is told to go on.
+// The reader is paused until resume_reader().
 void ContainerStreams::on_output(Stream stream, std::string_view bytes) {
   attached_.send(stream == Stream::out ? FrameType::stdout_bytes : FrameType::stderr_bytes, bytes, ending_);
-  if (!ending_ && attached_.hold_up_output()) hold_up_output();
-  else let_reader_go_on();
+  if (!ending_ && attached_.blocks_output()) pause_output();
+  else resume_reader();
 }
 
-void ContainerStreams::let_reader_go_on() {
-  ask_reader([is_handed_on = !attached_.are_none()](OutputReader& reader) {
-    reader.hand_on(is_handed_on);
-    reader.go_on();
+void ContainerStreams::resume_reader() {
+  ask_reader([is_forwarding = !attached_.none_connected()](OutputReader& reader) {
+    reader.forward_output(is_forwarding);
+    reader.resume();
   });
 }
 
-void ContainerStreams::hold_up_output() {
-  held_up_ = true;
+void ContainerStreams::pause_output() {
+  is_output_paused_ = true;
   ask_reader([](OutputReader& reader) { reader.widen(); });
-  patience_ = loop_.after(patience, [this] {
-    attached_.detach_those();
+  slow_client_timer_ = loop_.after(slow_client_limit, [this] {
+    attached_.detach_blocking();
     resume_output();
   });
 }
 
 void ContainerStreams::resume_output() {
-  if (!held_up_ || (!ending_ && attached_.hold_up_output())) return;
-  held_up_ = false;
-  patience_.cancel();
-  let_reader_go_on();
+  if (!is_output_paused_ || (!ending_ && attached_.blocks_output())) return;
+  is_output_paused_ = false;
+  slow_client_timer_.cancel();
+  resume_reader();
 }
 
 void ContainerStreams::finish(std::move_only_function<void(bool)> on_end) {
@@ -121,7 +121,7 @@ class Attach : public Call {
  public:
   Attach(Connection& client, std::shared_ptr<Container> container, bool with_input)
       : client_(client), container_(std::move(container)), with_input_(with_input) {}
-  ~Attach() override { leave(); }  // also for a client that was cut off
+  ~Attach() override { leave(); }  // also for a client that was disconnected
 
   void on_stdin(std::string_view bytes) override {
     if (InputPipe* input = with_input_ ? container_->input() : nullptr) input->write_from(client_, bytes);
@@ -133,7 +133,7 @@ class Attach : public Call {
   void on_closed() override { leave(); }
 
  private:
-  // A terminal's input outlives its clients: kubectl tells whom it lost to attach again.
+  // A terminal's input outlives its clients: after a lost connection, kubectl suggests to attach again.
   void leave() {
     if (!container_->state().tty) end_input();
     container_->resume_output();
@@ -155,10 +155,10 @@ void detach_slow(Connection& client) {
 
 }  // namespace
 
-void AttachedClients::add(std::weak_ptr<Connection> client, bool types) {
-  // Of a container that writes nothing, no output takes them out.
+void AttachedClients::add(std::weak_ptr<Connection> client, bool has_input) {
+  // send() removes disconnected clients only when the container writes.
   std::erase_if(clients_, [](const Client& held) { return held.connection.expired(); });
-  clients_.push_back({std::move(client), types});
+  clients_.push_back({std::move(client), has_input});
 }
 
 void AttachedClients::send(FrameType type, std::string_view bytes, bool is_last) {
@@ -178,21 +178,21 @@ void AttachedClients::send(FrameType type, std::string_view bytes, bool is_last)
   });
 }
 
-bool AttachedClients::hold_up_output() const {
+bool AttachedClients::blocks_output() const {
   return std::ranges::any_of(clients_, [](const Client& held) {
-    auto client = held.types ? held.connection.lock() : nullptr;
+    auto client = held.has_input ? held.connection.lock() : nullptr;
     return client && client->open_for_frames() && !client->has_room();
   });
 }
 
-void AttachedClients::detach_those() {
+void AttachedClients::detach_blocking() {
   for (const Client& held : std::vector(clients_)) {
-    auto client = held.types ? held.connection.lock() : nullptr;
+    auto client = held.has_input ? held.connection.lock() : nullptr;
     if (client && client->open_for_frames() && !client->has_room()) detach_slow(*client);
   }
 }
 
-bool AttachedClients::are_none() const {
+bool AttachedClients::none_connected() const {
   return std::ranges::all_of(clients_, [](const Client& held) { return held.connection.expired(); });
 }
 

@@ -1,5 +1,5 @@
-// A running container's streams: what it writes goes into its log and to each attached client, what those write goes
-// to its stdin.
+// A running container's streams: its output goes to its log and to the attached clients, the clients' input to its
+// stdin.
 #pragma once
 
 #include <memory>
@@ -14,19 +14,19 @@ namespace keelson {
 
 class Container;
 
-// The clients that attach() has joined to a container.
+// The clients that are attached to a container.
 class AttachedClients {
  public:
-  void add(std::weak_ptr<Connection> client, bool types);
-  // A client that only watches must read in time: no room for output means it is cut off, for it may hold up neither the
-  // log nor its neighbours. Of the container's last output there is room for all that pipes hold.
+  void add(std::weak_ptr<Connection> client, bool has_input);
+  // A client without room for the output is detached, so that it blocks neither the log nor the other clients. The
+  // container's last output always fits, even if its pipes were full.
   void send(FrameType type, std::string_view bytes, bool is_last);
-  // Whether one has to read before there is more: for those that type the container waits, as for who reads a terminal.
-  bool hold_up_output() const;
-  // Cuts off those that do.
-  void detach_those();
-  bool are_none() const;
-  // The container's stdin takes bytes again: they go on for as long as it does.
+  // Whether a client with stdin has no room: such clients pause the container's output, as a slow terminal does.
+  bool blocks_output() const;
+  // Detaches the clients that block the output.
+  void detach_blocking();
+  bool none_connected() const;
+  // The container's stdin accepts bytes again: resumes the clients, as long as it has room.
   void resume_input(const InputPipe& input) const;
   // The container has exited.
   void reply(int exit_code) const;
@@ -34,7 +34,7 @@ class AttachedClients {
  private:
   struct Client {
     std::weak_ptr<Connection> connection;
-    bool types;
+    bool has_input;
   };
 
   std::vector<Client> clients_;
@@ -46,32 +46,33 @@ class ContainerStreams : public std::enable_shared_from_this<ContainerStreams> {
   ContainerStreams(Loop& loop, LogThread& thread, std::shared_ptr<OutputReader> reader)
       : loop_(loop), thread_(thread), reader_(std::move(reader)) {}
 
-  // Starts to carry what `terminal` has, or where there is none the pipes. On failure the streams before go on.
+  // Starts to transfer the terminal's bytes, or those of the pipes if there is no terminal. If this fails, streams that
+  // were opened before keep working.
   Status open(Fd terminal, StdioPipes pipes, bool with_input);
 
   Status resize(uint16_t columns, uint16_t rows);
   void reopen_log(DoneStatus done);
-  void attach(std::weak_ptr<Connection> client, bool types);
+  void attach(std::weak_ptr<Connection> client, bool has_input);
   const AttachedClients& attached() const { return attached_; }
-  // A client that may have held up the output has room again, or has gone.
+  // A client that may have blocked the output has room again or has disconnected.
   void resume_output();
-  // Null: there is none.
+  // Null if the container has no stdin.
   InputPipe* input() { return input_.get(); }
 
-  // The container's init is dead. Lets the reader read what it left, waits for the ends of its output (others may hold the
-  // pipes) for at most a second, and until the log is written, and calls `on_end`. A log whose file system does not answer
-  // is waited for 5 seconds and is not complete then; what is missing follows if the monitor lives that long.
+  // The container's init is dead. The reader reads the remaining output, for at most a second (other processes may keep
+  // the pipes open), and `on_end` is called once the log is written. If the log's file system does not answer, it is
+  // called after 5 seconds with an incomplete log; the rest is written later if the monitor is still running.
   void finish(std::move_only_function<void(bool is_log_complete)> on_end);
 
-  // From the reader.
+  // Called by the reader.
   void on_output(Stream stream, std::string_view bytes);
   void on_output_end() { end(true); }
 
  private:
   void read_output(Fd out, Fd err);
   Status open_input(Fd fd, InputPipe::Target target);
-  void hold_up_output();
-  void let_reader_go_on();
+  void pause_output();
+  void resume_reader();
   void end(bool is_log_complete);
   void ask_reader(std::move_only_function<void(OutputReader&)> work);
 
@@ -82,16 +83,16 @@ class ContainerStreams : public std::enable_shared_from_this<ContainerStreams> {
   Fd held_slave_;  // until the init's death
   std::unique_ptr<InputPipe> input_;
   AttachedClients attached_;
-  bool held_up_ = false;
-  Loop::Timer patience_;  // with clients that hold up the output
-  bool ending_ = false;   // the init is dead
+  bool is_output_paused_ = false;
+  Loop::Timer slow_client_timer_;
+  bool ending_ = false;  // the init is dead
   Loop::Timer output_deadline_;
   Loop::Timer log_deadline_;
   std::move_only_function<void(bool)> on_end_;
 };
 
-// Answers STARTED and joins `client` to the container, or fails. A container's stdin that is
-// open once (`stdin_once`) ends with the first client that was attached to it, if it is no terminal.
+// Answers STARTED and attaches `client` to the container, or fails. With `stdin_once` the container's stdin is closed
+// when the first client attached to it disconnects, unless it is a terminal.
 Status attach(const std::shared_ptr<Connection>& client, std::shared_ptr<Container> container, bool with_input);
 
 }  // namespace keelson

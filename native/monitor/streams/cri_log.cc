@@ -15,7 +15,7 @@ namespace {
 
 constexpr int64_t warning_pause_ns = 60'000'000'000;
 
-// The path is the request's: what no file can be called, or what is no directory, is not the disk's fault.
+// The path is from the request: an invalid one is an invalid request, not a system error.
 std::unexpected<Error> fail_path(std::string step, int error) {
   const bool blames_path = error == ENAMETOOLONG || error == ENOTDIR || error == EISDIR || error == ELOOP;
   return std::unexpected(Error{blames_path ? Kind::invalid : Kind::system, std::move(step), {}, error, {}});
@@ -25,20 +25,20 @@ Result<Fd> open_component(const Fd& parent, const std::string& name, const std::
   constexpr int flags = O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC;
   Fd directory(openat(parent.get(), name.c_str(), flags));
   if (!directory && errno == ENOENT) {
-    if (mkdirat(parent.get(), name.c_str(), 0755) != 0 && errno != EEXIST) return fail_errno("make " + path);
+    if (mkdirat(parent.get(), name.c_str(), 0755) != 0 && errno != EEXIST) return fail_errno("create " + path);
     directory = Fd(openat(parent.get(), name.c_str(), flags));
   }
   if (directory) return directory;
   const int error = errno;
   struct stat info{};
   if (fstatat(parent.get(), name.c_str(), &info, AT_SYMLINK_NOFOLLOW) == 0 && S_ISLNK(info.st_mode)) {
-    return fail(Kind::invalid, "open the log's directory " + path, "it is a symbolic link, and none is followed");
+    return fail(Kind::invalid, "open the log's directory " + path, "it is a symbolic link, which is not followed");
   }
   return fail_path("open the log's directory " + path, error);
 }
 
-// What is missing of it is made. No component may be a link: a pod that may write to a log directory must not
-// choose where root makes files. (The daemon has resolved what lies above the pod's own log directory.)
+// Creates missing directories. No component may be a link: a pod with write access to a log directory must not choose
+// where root creates files. (The daemon has resolved the path above the pod's own log directory.)
 Result<Fd> open_log_directory(std::string_view path) {
   Fd at(::open("/", O_PATH | O_DIRECTORY | O_CLOEXEC));
   if (!at) return fail_errno("open /");
@@ -52,11 +52,11 @@ Result<Fd> open_log_directory(std::string_view path) {
   return at;
 }
 
-// Made when it is missing. Nor is a link followed at the path's end, nor a FIFO's reader waited for.
+// Creates the file if it is missing. Does not follow a link as the last component, and does not block on a FIFO.
 Result<Fd> open_log_file(const std::string& path) {
   if (path.empty() || path[0] != '/') return fail(Kind::invalid, "open the log " + path, "its path is not absolute");
   const size_t slash = path.rfind('/');
-  if (slash + 1 == path.size()) return fail(Kind::invalid, "open the log " + path, "its path is that of a directory");
+  if (slash + 1 == path.size()) return fail(Kind::invalid, "open the log " + path, "its path ends with a slash");
   const Fd directory = TRY(open_log_directory(std::string_view(path).substr(0, slash)));
   constexpr int flags = O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK;
   Fd file(openat(directory.get(), path.c_str() + slash + 1, flags, 0640));
@@ -69,7 +69,7 @@ Result<Fd> open_log_file(const std::string& path) {
 
 }  // namespace
 
-// Formats records into the shared buffer and hands it on when it is full.
+// Formats records into the shared buffer, and writes it to the file when it is full.
 class Log::Batch {
  public:
   Batch(Log& log, Stream stream, int64_t time_ns, char* buffer) : log_(log), buffer_(buffer) {
@@ -96,7 +96,7 @@ class Log::Batch {
 
  private:
   void append(std::string_view bytes) {
-    if (bytes.empty()) return;  // an empty view may point nowhere
+    if (bytes.empty()) return;  // memcpy requires valid pointers, which an empty view may not have
     memcpy(buffer_ + size_, bytes.data(), bytes.size());
     size_ += bytes.size();
   }
@@ -119,7 +119,7 @@ void Log::write(Stream stream, std::string_view bytes, int64_t time_ns, SharedBu
   std::string& unfinished = unfinished_[static_cast<size_t>(stream)];
   while (!bytes.empty()) {
     size_t room = max_content - unfinished.size();
-    // A newline right behind a full record still ends that line: look one byte further.
+    // A newline right after a full record still ends that line, so search one byte further.
     const void* newline = memchr(bytes.data(), '\n', std::min(bytes.size(), room + 1));
     if (newline != nullptr) {
       auto length = static_cast<size_t>(static_cast<const char*>(newline) - bytes.data());
@@ -158,20 +158,20 @@ void Log::flush(std::string_view batch) {
     else if (count == 0 || errno != EINTR) return drop(batch, written, count == 0 ? ENOSPC : errno);
   }
   if (!warned_) return;
-  warn(path_ + ": written again; " + std::to_string(dropped_bytes_) + " bytes of log were lost");
+  warn(path_ + ": writable again; " + std::to_string(dropped_bytes_) + " bytes of log were lost");
   warned_ = false;
   dropped_bytes_ = 0;
 }
 
 void Log::drop(std::string_view batch, size_t written, int error) {
-  // What was written must end with a whole record, else the next one would join its line.
-  size_t whole = batch.substr(0, written).rfind('\n') + 1;  // npos + 1 is 0: no record went out whole
+  // The file must end with a complete record, otherwise the next one would continue its line.
+  size_t complete = batch.substr(0, written).rfind('\n') + 1;  // npos + 1 is 0: no complete record was written
   struct stat info{};
-  if (whole < written && fstat(file_.get(), &info) == 0) {
-    auto torn = static_cast<off_t>(written - whole);
-    if (info.st_size < torn || ftruncate(file_.get(), info.st_size - torn) != 0) whole = written;
+  if (complete < written && fstat(file_.get(), &info) == 0) {
+    auto partial = static_cast<off_t>(written - complete);
+    if (info.st_size < partial || ftruncate(file_.get(), info.st_size - partial) != 0) complete = written;
   }
-  dropped_bytes_ += batch.size() - whole;
+  dropped_bytes_ += batch.size() - complete;
   int64_t now = now_ns();
   if (warned_ || now < next_warning_ns_) return;
   warn(path_ + ": " + strerror(error) + "; output is dropped until the log can be written again");

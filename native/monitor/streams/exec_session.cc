@@ -12,9 +12,9 @@ namespace {
 using namespace std::chrono_literals;
 
 constexpr auto drain_limit = 1s;
-// Most probes have ended by then: who waits for their end is not woken for their start.
+// Most probes have exited by then, so their callers are not woken for the start.
 constexpr auto brief_limit = 50ms;
-// For so long a process may stay whose terminal was hung up.
+// How long a process may run after its terminal was hung up.
 constexpr auto hang_up_limit = 5s;
 
 class ExecSession : public Call, public std::enable_shared_from_this<ExecSession> {
@@ -26,7 +26,7 @@ class ExecSession : public Call, public std::enable_shared_from_this<ExecSession
 
   void on_stdin(std::string_view bytes) override {
     if (!request_.input) return;
-    if (!input_) {  // not started yet: the socket waits, with this frame kept
+    if (!input_) {  // not started yet: keep this frame, and pause the socket
       early_input_ += bytes;
       return client_.pause_input(true);
     }
@@ -66,7 +66,7 @@ class ExecSession : public Call, public std::enable_shared_from_this<ExecSession
   Fd held_slave_;  // until the exit
   std::unique_ptr<InputPipe> input_;
   std::optional<OutputPump> out_, err_;
-  Loop::Timer limit_, drain_, tell_start_;
+  Loop::Timer limit_, drain_, report_start_;
   std::string early_input_;
   bool early_end_ = false;
 };
@@ -80,7 +80,7 @@ void ExecSession::begin(Container& container) {
   }
   if (request_.limit.count() > 0) limit_ = context_.loop.after(request_.limit, [this] { on_time_limit(); });
   Stdio theirs = std::move(pipes.theirs);
-  // The native handler's way from here: setup/container_exec.cc, which spawns (setup/spawn.cc).
+  // For the native handler this continues in setup/container_exec.cc, which spawns the process (setup/spawn.cc).
   spawning_ = container.exec(
       request_.command, std::move(theirs),
       [weak = weak_from_this(), pipes = std::move(pipes), name = container.id()](Result<Started> started) mutable {
@@ -99,7 +99,7 @@ void ExecSession::on_started(Started started, StdioPipes pipes) {
     if (auto self = weak.lock()) self->on_exit(exit);
   });
   if (!request_.brief) client_.started(started.pid);
-  else tell_start_ = context_.loop.after(brief_limit, [this, pid = started.pid] { client_.started(pid); });
+  else report_start_ = context_.loop.after(brief_limit, [this, pid = started.pid] { client_.started(pid); });
   if (Status connected = connect(std::move(started), std::move(pipes)); !connected) {
     abandon();
     return client_.fail_with(connected.error());
@@ -150,8 +150,8 @@ void ExecSession::on_exit(const ProcessExit& exit) {
   limit_.cancel();
   client_.expect_progress();
   drain_ = context_.loop.after(drain_limit, [this] {
-    if (out_) out_->end_behind_present();
-    if (err_) err_->end_behind_present();
+    if (out_) out_->end_after_pending();
+    if (err_) err_->end_after_pending();
   });
   answer_when_drained();
 }
@@ -163,25 +163,25 @@ void ExecSession::answer_when_drained() {
   client_.reply(json.text());
 }
 
-// With the last descriptor of its master the kernel sends the terminal's session SIGHUP, as where a modem lost its line:
-// a shell passes that on to its jobs, and one begun with nohup goes on.
+// When the master's last descriptor is closed, the kernel sends SIGHUP to the terminal's session, as if a modem had
+// lost its line. A shell forwards it to its jobs; a job started with nohup keeps running.
 void ExecSession::hang_up() {
-  tell_start_.cancel();
+  report_start_.cancel();
   input_.reset();
   out_.reset();
   held_slave_.reset();
   terminal_.reset();
   limit_ = context_.loop.after(hang_up_limit, [this] { abandon(); });
-  // The connection goes; until the process has ended the reaper has this.
+  // The connection is destroyed; the reaper keeps this alive until the process has exited.
   context_.reaper.expect(pid_, [self = shared_from_this()](const ProcessExit&) { self->pid_ = 0; });
 }
 
 void ExecSession::abandon() {
   limit_.cancel();
   drain_.cancel();
-  tell_start_.cancel();
+  report_start_.cancel();
   if (pid_ != 0) kill_with_descendants(pid_);
-  if (auto spawning = spawning_.lock()) spawning->abort({Kind::state, "exec", {}, 0, "its caller has gone"});
+  if (auto spawning = spawning_.lock()) spawning->abort({Kind::state, "exec", {}, 0, "the caller has disconnected"});
 }
 
 }  // namespace

@@ -7,7 +7,7 @@
 
 namespace keelson {
 
-// What a client asks for; its command is handed on as it is.
+// A client's request; the command is passed on unchanged.
 struct ExecRequest {
   CommandSpec command;
   bool input = false;
@@ -15,12 +15,12 @@ struct ExecRequest {
   std::chrono::milliseconds limit{0};  // 0: none
 };
 
-// Answers on `client`: STARTED (of a brief one 50 ms later, or not at all when it has ended by then), output, and REPLY or
-// ERROR.
+// Answers on `client`: STARTED (with `brief` 50 ms later, or not at all if the process has exited by then), output, and
+// REPLY or ERROR.
 //
-// The REPLY comes when the process has exited and its streams have ended. Somebody else may keep
-// them open (a daemon it left behind): one second after the exit the session ends behind what
-// stands in the pipes. A client that goes away takes the process with it.
+// The REPLY is sent when the process has exited and its streams have ended. If another process (a daemon that it
+// started) keeps them open, the session ends one second after the exit, with the output that is in the pipes then. If
+// the client disconnects, the process is killed; with a terminal it gets SIGHUP first, and is killed 5 seconds later.
 void begin_exec(Context& context, const std::shared_ptr<Connection>& client, Container& container, ExecRequest request);
 
 }  // namespace keelson

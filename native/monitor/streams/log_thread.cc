@@ -13,7 +13,7 @@ namespace keelson {
 
 namespace {
 
-// The thread touches two or three pages of it; the lowest part is a guard.
+// Only two or three pages of it are used; the lowest part is a guard.
 constexpr size_t stack_size = 512 << 10;
 constexpr size_t guard_size = 64 << 10;
 constexpr time_t end_limit_s = 1;
@@ -41,17 +41,17 @@ bool LogThread::stop() {
     munmap(stack_, stack_size);
     is_running_ = false;
   }
-  // Both may hold what is to be destroyed on the thread.
+  // Both queues may hold objects that must be destroyed on the thread.
   monitor_.forget_posted();
   (void)loop_->run_ready();
   return true;
 }
 
-// From the monitor's loop.
+// Called by the monitor's loop.
 void LogThread::wake() {
   is_running_ = start();
   if (is_running_) return readiness_.want(0);
-  // Where the kernel allows no thread, this one has to do the work.
+  // If the thread cannot be created, this one does the work.
   if (Status ran = loop_->run_ready(); !ran) warn("logs: " + ran.error().message());
 }
 
@@ -80,7 +80,7 @@ void* LogThread::work(void* self) {
   return nullptr;
 }
 
-// From the monitor's loop: the thread has ended, or is about to.
+// Called by the monitor's loop: the thread has exited or is about to.
 void LogThread::join() {
   pthread_join(thread_, nullptr);
   munmap(stack_, stack_size);

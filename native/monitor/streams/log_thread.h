@@ -1,11 +1,11 @@
-// The thread that reads the output of the pod's containers and writes their logs, so that nothing else in the pod waits for
-// the file system of the logs: a frozen one (fsfreeze), an NFS server that is gone, a journal that waits for a slow disk.
+// The thread that reads the output of the pod's containers and writes their logs, so that nothing else in the pod waits
+// for the logs' file system: a frozen one (fsfreeze), an unreachable NFS server, a journal on a slow disk.
 //
-// It runs a loop of its own. After half a second without work it ends, and the monitor's loop starts it again when that
-// loop has something ready: an idle pod has one thread.
+// It runs its own loop. After half a second without work it exits, and the monitor's loop starts it again when the
+// thread's loop has something ready: an idle pod has one thread.
 //
-// It allocates from the same heap as the monitor's loop, which clones processes meanwhile. What runs in these between clone
-// and execve must therefore never allocate: it could find the heap locked by this thread, forever.
+// It allocates from the same heap as the monitor's loop, which clones processes meanwhile. Their code between clone and
+// execve must therefore never allocate: it could deadlock on a heap lock that this thread held during the clone.
 #pragma once
 
 #include <pthread.h>
@@ -23,10 +23,10 @@ class LogThread {
   LogThread& operator=(const LogThread&) = delete;
   ~LogThread() { stop(); }
 
-  // Ends the thread. False when it hangs in the kernel: then nothing that it uses may be destroyed.
+  // Stops the thread. False if it hangs in the kernel: then nothing that it uses may be destroyed.
   bool stop();
 
-  // The thread's loop, for post(); what it runs may use it freely.
+  // The thread's loop, for post(); tasks that it runs may use it freely.
   Loop& loop() { return *loop_; }
   // The monitor's loop, for post() from the thread.
   Loop& monitor() { return monitor_; }
@@ -40,7 +40,7 @@ class LogThread {
 
   Loop& monitor_;
   std::unique_ptr<Loop> loop_;
-  Loop::Watch readiness_;  // while there is no thread
+  Loop::Watch readiness_;  // watched while there is no thread
   bool is_running_ = false;
   pthread_t thread_{};
   void* stack_ = nullptr;

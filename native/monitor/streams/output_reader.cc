@@ -12,13 +12,14 @@ namespace keelson {
 
 namespace {
 
-// A pipe is emptied by a few reads; who fills it meanwhile is not the container's init, and must not keep the thread here.
+// A few reads empty a pipe. If another process than the container's init keeps filling it, the thread must not stay
+// here.
 constexpr int max_reads_after_exit = 64;
 constexpr Stream both[] = {Stream::out, Stream::err};
 
 }  // namespace
 
-// Destroyed on the thread as well: closing a file can block as writing it can.
+// The reader is destroyed on the thread too, since closing a file can block like writing to it.
 std::shared_ptr<OutputReader> OutputReader::make(LogThread& thread, std::optional<Log> log) {
   return std::shared_ptr<OutputReader>(new OutputReader(thread, std::move(log)), [&thread](OutputReader* reader) {
     thread.loop().post([reader = std::unique_ptr<OutputReader>(reader)] {});
@@ -45,15 +46,15 @@ void OutputReader::begin(std::weak_ptr<ContainerStreams> streams, Fd out, Fd err
     if (!source.fd) continue;
     auto watch = thread_.loop().watch(source.fd.get(), EPOLLIN, [this, stream](uint32_t) { read_some(stream); });
     if (watch) source.watch = std::move(*watch);
-    else warn("a container's output: " + watch.error().message());
+    else warn("read a container's output: " + watch.error().message());
   }
 }
 
-void OutputReader::hand_on(bool is_handed_on) { is_handed_on_ = is_handed_on; }
+void OutputReader::forward_output(bool is_forwarding) { is_forwarding_ = is_forwarding; }
 
-void OutputReader::go_on() {
-  waits_ = false;
-  follow();
+void OutputReader::resume() {
+  is_paused_ = false;
+  update_watches();
   if (is_finishing_) read_rest();
 }
 
@@ -64,7 +65,7 @@ void OutputReader::widen() {
 }
 
 Status OutputReader::reopen_log() {
-  if (!log_) return fail(Kind::state, "reopen the log", "the container has none");
+  if (!log_) return fail(Kind::state, "reopen the log", "the container has no log");
   return log_->reopen();
 }
 
@@ -80,16 +81,16 @@ void OutputReader::close() {
   check_end();
 }
 
-// One batch; false when there is nothing more to read now.
+// Reads one batch; false if there is nothing more to read now.
 bool OutputReader::read_some(Stream stream) {
   Source& source = sources_[static_cast<size_t>(stream)];
-  if (!source.fd || waits_) return false;
+  if (!source.fd || is_paused_) return false;
   char* buffer = thread_.loop().buffers().for_reading();
-  const size_t wanted = is_handed_on_ ? max_bytes_payload : SharedBuffers::read_size;
+  const size_t wanted = is_forwarding_ ? max_bytes_payload : SharedBuffers::read_size;
   const ssize_t count = read(source.fd.get(), buffer, wanted);
   if (count < 0 && errno == EINTR) return true;
   if (count < 0 && errno == EAGAIN) return false;
-  if (count <= 0) {  // a terminal's master says EIO while no slave is open
+  if (count <= 0) {  // a terminal's master returns EIO while no slave is open
     close(stream);
     check_end();
     return false;
@@ -97,10 +98,10 @@ bool OutputReader::read_some(Stream stream) {
   const std::string_view bytes(buffer, static_cast<size_t>(count));
   source.width.follow(source.fd.get(), bytes.size());
   if (log_) log_->write(stream, bytes, now_ns(), thread_.loop().buffers());
-  if (!is_handed_on_) return true;
-  waits_ = true;
-  follow();
-  tell([stream, copy = std::string(bytes)](ContainerStreams& streams) { streams.on_output(stream, copy); });
+  if (!is_forwarding_) return true;
+  is_paused_ = true;
+  update_watches();
+  notify([stream, copy = std::string(bytes)](ContainerStreams& streams) { streams.on_output(stream, copy); });
   return false;
 }
 
@@ -111,9 +112,9 @@ void OutputReader::read_rest() {
   }
 }
 
-void OutputReader::follow() {
+void OutputReader::update_watches() {
   for (Source& source : sources_) {
-    if (source.fd) source.watch.want(waits_ ? 0u : EPOLLIN);
+    if (source.fd) source.watch.want(is_paused_ ? 0u : EPOLLIN);
   }
 }
 
@@ -128,12 +129,12 @@ void OutputReader::close(Stream stream) {
 void OutputReader::check_end() {
   if (!is_finishing_ || has_ended_ || sources_[0].fd || sources_[1].fd) return;
   has_ended_ = true;
-  tell([](ContainerStreams& streams) { streams.on_output_end(); });
+  notify([](ContainerStreams& streams) { streams.on_output_end(); });
 }
 
-void OutputReader::tell(std::move_only_function<void(ContainerStreams&)> what) {
-  thread_.monitor().post([weak = streams_, what = std::move(what)]() mutable {
-    if (const auto streams = weak.lock()) what(*streams);
+void OutputReader::notify(std::move_only_function<void(ContainerStreams&)> event) {
+  thread_.monitor().post([weak = streams_, event = std::move(event)]() mutable {
+    if (const auto streams = weak.lock()) event(*streams);
   });
 }
 

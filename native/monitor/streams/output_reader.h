@@ -1,4 +1,4 @@
-// Reads a container's output, on the log thread: into its log, and while clients are attached to ContainerStreams too.
+// Reads a container's output on the log thread, into its log and, while clients are attached, to ContainerStreams.
 #pragma once
 
 #include <array>
@@ -17,25 +17,25 @@ class ContainerStreams;
 
 class OutputReader {
  public:
-  // For a container without a log: its output is read all the same, or the pipes would fill.
+  // For a container without a log: its output is read nevertheless, so that the pipes do not fill.
   static std::shared_ptr<OutputReader> without_log(LogThread& thread);
-  // Opens the log on the thread, and answers on the monitor's loop.
+  // Opens the log on the thread, and calls `done` on the monitor's loop.
   static void with_log(LogThread& thread, std::string path, Done<std::shared_ptr<OutputReader>> done);
   OutputReader(LogThread& thread, std::optional<Log> log) : thread_(thread), log_(std::move(log)) {}
 
-  // All others are called on the log thread.
+  // The other functions are called on the log thread.
 
-  // Begins to read. `streams` is told on the monitor's loop: on_output() of what is read while it is handed on, on_output_end().
+  // Starts reading. Calls on_output() (while forwarding) and on_output_end() of `streams` on the monitor's loop.
   void begin(std::weak_ptr<ContainerStreams> streams, Fd out, Fd err);
-  // From now on, or no longer, each read is handed on; after each the reader waits for go_on().
-  void hand_on(bool is_handed_on);
-  void go_on();
-  // Nobody reads at the moment, and the container should go on as long as it can.
+  // While forwarding, each read is passed to on_output(), and the reader is then paused until resume().
+  void forward_output(bool is_forwarding);
+  void resume();
+  // Reading is paused: lets the container write as much as possible before it blocks.
   void widen();
   Status reopen_log();
-  // The container has exited: reads what it left, and on until all writers have closed the pipes.
+  // The container has exited: reads the remaining output, and continues until all writers have closed the pipes.
   void finish();
-  // Reads no more.
+  // Stops reading.
   void close();
 
  private:
@@ -49,17 +49,17 @@ class OutputReader {
   static std::shared_ptr<OutputReader> make(LogThread& thread, std::optional<Log> log);
   bool read_some(Stream stream);
   void read_rest();
-  void follow();
+  void update_watches();
   void close(Stream stream);
   void check_end();
-  void tell(std::move_only_function<void(ContainerStreams&)> what);
+  void notify(std::move_only_function<void(ContainerStreams&)> event);
 
   LogThread& thread_;
   std::optional<Log> log_;
   std::weak_ptr<ContainerStreams> streams_;
   std::array<Source, 2> sources_;
-  bool is_handed_on_ = false;
-  bool waits_ = false;  // for go_on()
+  bool is_forwarding_ = false;
+  bool is_paused_ = false;
   bool is_finishing_ = false;
   bool has_ended_ = false;
 };

@@ -17,15 +17,15 @@ namespace {
 using namespace std::chrono_literals;
 
 constexpr auto connect_limit = 10s;
-// The pod's side has ended: what the client sent until then may still take this long to be written.
+// How long the client's remaining input may take to be written after the pod's side has ended.
 constexpr auto last_input_limit = 1s;
 
-// A socket belongs to the namespace it was made in, wherever its owner goes then.
+// A socket stays in the namespace that it was created in, even if its owner enters another one.
 Result<Fd> socket_in_pod(const Sandbox& sandbox, int family) {
   constexpr int type = SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK;
   if (!sandbox.net_ns) {
     Fd plain(socket(family, type, 0));
-    if (!plain) return fail_errno("make a socket");
+    if (!plain) return fail_errno("create a socket");
     return plain;
   }
   Fd home(open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC));
@@ -33,13 +33,12 @@ Result<Fd> socket_in_pod(const Sandbox& sandbox, int family) {
   if (setns(sandbox.net_ns.get(), CLONE_NEWNET) != 0) return fail_errno("enter the pod's network namespace");
   Fd inside(socket(family, type, 0));
   const int error = errno;
-  if (setns(home.get(), CLONE_NEWNET) != 0) return fail_errno("go back to the host's network namespace");
-  if (!inside) return fail_errno("make a socket in the pod's network namespace", error);
+  if (setns(home.get(), CLONE_NEWNET) != 0) return fail_errno("return to the host's network namespace");
+  if (!inside) return fail_errno("create a socket in the pod's network namespace", error);
   return inside;
 }
 
-// A non-blocking socket on its way to localhost:port inside the pod: once it can be written to, SO_ERROR says how it
-// went.
+// Starts a non-blocking connect to localhost:port inside the pod: once the socket is writable, SO_ERROR is the result.
 Result<Fd> connect_in_pod(const Sandbox& sandbox, uint16_t port, bool ipv6) {
   Fd connecting = TRY(socket_in_pod(sandbox, ipv6 ? AF_INET6 : AF_INET));
   sockaddr_in v4 = {};
@@ -98,7 +97,7 @@ class PortForward : public Call {
   Connection& client_;  // owns this
   uint16_t port_;
   bool ipv6_ = false;
-  int ipv4_error_ = 0;  // of a pod without IPv6 the other would tell that alone
+  int ipv4_error_ = 0;  // reported if both fail: in a pod without IPv6, the other error says only that
   bool output_ended_ = false;
   Fd socket_;  // while connecting
   Loop::Watch watch_;

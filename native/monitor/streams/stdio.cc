@@ -13,11 +13,11 @@ namespace keelson {
 
 namespace {
 
-// What a new pipe has, and what a reader that is woken once instead of four times prefers.
+// The size of a new pipe, and a larger one, with which a reader is woken once instead of four times.
 constexpr size_t usual_pipe = 64 << 10;
 constexpr size_t wide_pipe = 256 << 10;
 constexpr size_t page = 4 << 10;
-// More than the buffers of a terminal hold for its master's reader. FIONREAD counts the last of them alone.
+// More than a terminal's buffers hold for its master's reader. FIONREAD counts only the last of them.
 constexpr size_t terminal_buffers = 64 << 10;
 
 struct Pipe {
@@ -26,12 +26,12 @@ struct Pipe {
 
 Result<Pipe> make_pipe() {
   int ends[2];
-  if (pipe2(ends, O_CLOEXEC) != 0) return fail_errno("make a pipe");
+  if (pipe2(ends, O_CLOEXEC) != 0) return fail_errno("create a pipe");
   return Pipe{Fd(ends[0]), Fd(ends[1])};
 }
 
 Status make_nonblocking(const Fd& pipe) {
-  // Each end has flags of its own, so the process's end keeps blocking; a new pipe's has none to keep.
+  // Each end has its own flags, so the process's end remains blocking; a new pipe has no flags to preserve.
   if (fcntl(pipe.get(), F_SETFL, O_NONBLOCK) != 0) return fail_errno("make a pipe non-blocking");
   return {};
 }
@@ -56,12 +56,12 @@ Result<StdioPipes> make_stdio_pipes(bool with_input) {
 }
 
 void PipeWidth::follow(int pipe, size_t count) {
-  // A page takes no write that does not fit into what is left of it: full, it may have little more than half its size.
+  // A write that does not fit into the rest of a page starts a new one, so a full pipe may hold little more than half.
   const bool widens = !wide_ && count >= usual_pipe / 2;
-  // Below a page, as under a flood many reads are shorter than others.
+  // Only below a page, because even under heavy output some reads are short.
   const bool narrows = wide_ && count < page;
   if (!widens && !narrows) return;
-  // Where the kernel refuses, it stays as it is: what is no pipe, or has more in it again by now than the usual holds.
+  // The kernel refuses if it is not a pipe, or holds more than the usual size again: then its size stays.
   if (fcntl(pipe, F_SETPIPE_SZ, widens ? wide_pipe : usual_pipe) >= 0) wide_ = widens;
 }
 
@@ -119,7 +119,7 @@ void InputPipe::flush() {
     } else if (errno == EAGAIN) {
       break;
     } else if (errno != EINTR) {
-      // The reader has gone (EPIPE), as when `head` has seen enough: the rest goes nowhere.
+      // The reader has closed the pipe (EPIPE), as `head` does: the rest is dropped.
       watch_.stop();
       fd_.reset();
       written = pending_.size();
@@ -161,7 +161,7 @@ void OutputPump::resume() {
   if (bounded_) read_some();
 }
 
-void OutputPump::end_behind_present() {
+void OutputPump::end_after_pending() {
   if (!fd_) return;
   int present = 0;
   bounded_ = true;
@@ -181,13 +181,13 @@ void OutputPump::read_some() {
     const ssize_t count = read(fd_.get(), loop_.buffers().for_reading(), wanted);
     if (count < 0 && errno == EINTR) continue;
     if (count < 0 && errno == EAGAIN && !bounded_) return;
-    // A terminal's master says EIO, not end of file, while no slave is open.
+    // A terminal's master returns EIO, not end of file, while no slave is open.
     if (count <= 0) return finish();
     width_.follow(fd_.get(), static_cast<size_t>(count));
     connection_.send(type_, {loop_.buffers().for_reading(), static_cast<size_t>(count)});
     left_ -= std::min(left_, static_cast<size_t>(count));
     if (bounded_ && left_ == 0) return finish();
-  } while (bounded_);  // behind the last byte nothing wakes it
+  } while (bounded_);  // after the last byte no event would follow
 }
 
 void OutputPump::finish() {

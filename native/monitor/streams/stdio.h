@@ -18,32 +18,31 @@ struct StdioPipes {
   Fd err;
 };
 
-// Without `with_input` the process gets no stream from us: whoever starts it gives it a /dev/null.
+// Without `with_input` there is no pipe for stdin: the function that starts the process opens /dev/null.
 Result<StdioPipes> make_stdio_pipes(bool with_input);
 
-// A pipe for output, wide while its reader finds it full or does not read, and else as it was made: the pages of all pipes of
-// root's count together, and once they are more than fs.pipe-user-pages-soft, 64 MiB, every process of root's without
-// CAP_SYS_RESOURCE and CAP_SYS_ADMIN, in whatever container, gets pipes of 8 KiB.
+// The size of an output pipe: large while the reader finds it full or does not read, otherwise the default. The pages
+// of all pipes of root are counted together; above fs.pipe-user-pages-soft (64 MiB), every process of root without
+// CAP_SYS_RESOURCE and CAP_SYS_ADMIN, in any container, gets pipes of 8 KiB.
 class PipeWidth {
  public:
-  // So many bytes were read at once.
+  // Adapts the size to the number of bytes in one read.
   void follow(int pipe, size_t count);
-  // Nobody reads at the moment, and its writer is to go on as long as it can.
+  // Reading is paused: lets the writer write as much as possible before it blocks.
   void widen(int pipe);
 
  private:
   bool wide_ = false;
 };
 
-// `what` is for the error.
+// `what` names the descriptor in the error.
 Result<Fd> duplicate(const Fd& fd, const char* what);
 
-// A terminal's slave, to be held while its process lives: the master says EIO, as at the end, whenever nobody has one
-// open, and a process may close its own and open it again. None where an OCI runtime's terminal has no slave of this kind;
-// the first EIO is then the end.
+// A terminal's slave, kept open while the process runs: the master returns EIO, as at the end, whenever no slave is
+// open, and a process may close its slave and reopen it. Invalid if an OCI runtime's terminal has no such slave; then
+// the first EIO is the end.
 Fd open_slave(const Fd& terminal);
 
-// Sets a terminal's size.
 Status resize_terminal(int terminal, uint16_t columns, uint16_t rows);
 
 // Writes a client's bytes into a process's stdin.
@@ -51,26 +50,26 @@ class InputPipe {
  public:
   enum class Target { pipe, terminal, socket };
 
-  // `when_room` is called when there is room again, and once when the last byte before end() is out.
+  // `when_room` is called when there is room again, and once after the last byte before end() is written.
   static Result<std::unique_ptr<InputPipe>> open(Loop& loop, Fd fd, Target target, Loop::Task when_room);
   InputPipe(Fd fd, Target target, Loop::Task when_room)
       : fd_(std::move(fd)), target_(target), when_room_(std::move(when_room)) {}
 
-  // Takes all of it; what the process does not read at once is kept. Pause the source while !has_room().
+  // Accepts all bytes, and buffers those that the process does not read at once. Pause the source while !has_room().
   void write(std::string_view bytes);
-  // The same of what `client` has sent, which is paused then.
+  // The same for bytes from `client`, which is paused while there is no room.
   void write_from(Connection& client, std::string_view bytes);
-  // With what a connection may have read ahead (128 KiB) this stays below its bound of 256 KiB.
+  // Together with a connection's read-ahead (128 KiB) this stays below its limit of 256 KiB.
   bool has_room() const { return pending_.size() <= (64 << 10); }
   bool is_idle() const { return pending_.empty(); }
-  // End of input behind what is pending: closes the pipe, half-closes the socket, types the terminal's end-of-file
-  // character (a terminal without line editing has no end of file), behind which others may type on.
+  // Ends the input after the pending bytes: closes the pipe, half-closes the socket, or writes the terminal's
+  // end-of-file character (a terminal without line editing has none), after which other clients may continue to write.
   void end();
 
  private:
   void flush();
   void finish();
-  // What types the end of file into the terminal; nothing when it does no line editing.
+  // The terminal's end-of-file character; empty if it does no line editing.
   std::string end_of_file() const;
 
   Fd fd_;
@@ -91,8 +90,8 @@ class OutputPump {
   Status open(Loop::Task on_end);
   // The connection has room again.
   void resume();
-  // Ends the stream behind what stands in the pipe now (somebody else may keep it open for ever).
-  void end_behind_present();
+  // Ends the stream after the bytes that are in the pipe now (another process may keep it open forever).
+  void end_after_pending();
   bool ended() const { return !fd_; }
 
  private:

@@ -147,7 +147,7 @@ void follows_no_link_in_a_directory() {
   auto refused = Log::open(pods + "/linked/container/0.log");
   EXPECT(!refused.has_value());
   EXPECT_EQUAL(refused.error().message(),
-               "open the log's directory " + pods + "/linked: it is a symbolic link, and none is followed");
+               "open the log's directory " + pods + "/linked: it is a symbolic link, which is not followed");
   EXPECT(access((outside + "/container").c_str(), F_OK) != 0);
 
   auto log = Log::open(pods + "/real/container/0.log");  // its directories are made
