@@ -27,7 +27,9 @@ export function createTurns(): Turns {
       const queue = queues.get(sandboxId) ?? new Slots(1);
       queues.set(sandboxId, queue);
       try {
-        return await queue.run(() => trackWork("turn", () => `network of pod sandbox ${sandboxId} is busy`, task));
+        return await queue.run(() =>
+          trackWork("turn", () => `network operation of pod sandbox ${sandboxId} is running`, task),
+        );
       } finally {
         if (queue.idle) queues.delete(sandboxId);
       }

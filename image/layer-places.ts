@@ -21,7 +21,7 @@ export class LayerPlaces {
       signal.throwIfAborted();
       await work();
     } finally {
-      slots.giveBack();
+      slots.release();
     }
   }
 }

@@ -46,7 +46,7 @@ export class OutputBudget {
       waiting = true;
       const wait = trackWork(
         "output",
-        () => `container ${container}: waits for room for its output`,
+        () => `output of container ${container} waits for room in the output budget`,
         async () => {
           using patience = new TimeLimit(waitMs, noRoom);
           await places.take(patience.signal);
@@ -54,7 +54,7 @@ export class OutputBudget {
       );
       return wait.then(() => {
         waiting = false;
-        if (left) places.giveBack();
+        if (left) places.release();
         else held.push(places);
       });
     };
@@ -67,7 +67,7 @@ export class OutputBudget {
       leave: () => {
         if (left) return;
         left = true;
-        for (const places of held) places.giveBack();
+        for (const places of held) places.release();
         if (held.includes(this.#large)) this.#onLargeGone();
       },
     };

@@ -25,7 +25,7 @@ export class PodQueue {
         return await work();
       } finally {
         this.#current = "";
-        this.#turns.giveBack();
+        this.#turns.release();
       }
     } finally {
       over();

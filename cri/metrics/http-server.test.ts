@@ -5,10 +5,10 @@ import { expect, test } from "vitest";
 import { serveMetrics } from "./http-server.ts";
 
 test("an address in use is reported as written in the configuration", async () => {
-  const figures = { contentType: "text/plain", text: async () => "" };
-  const first = await serveMetrics({ host: "::1", port: 0 }, figures, () => undefined);
+  const registry = { contentType: "text/plain", text: async () => "" };
+  const first = await serveMetrics({ host: "::1", port: 0 }, registry, () => undefined);
   try {
-    await expect(serveMetrics({ host: "::1", port: first.port }, figures, () => undefined)).rejects.toMatchObject({
+    await expect(serveMetrics({ host: "::1", port: first.port }, registry, () => undefined)).rejects.toMatchObject({
       code: "FailedPrecondition",
       message: expect.stringContaining(`Metrics cannot be served at [::1]:${first.port}: `),
     });
@@ -19,8 +19,8 @@ test("an address in use is reported as written in the configuration", async () =
 
 test("a client that does not read the response is disconnected", { timeout: 60_000 }, async () => {
   // More than the kernel buffers for a reader. Node checks for progress twice, ten seconds apart.
-  const figures = { contentType: "text/plain", text: async () => "x".repeat(64 << 20) };
-  const server = await serveMetrics({ host: "127.0.0.1", port: 0 }, figures, () => undefined);
+  const registry = { contentType: "text/plain", text: async () => "x".repeat(64 << 20) };
+  const server = await serveMetrics({ host: "127.0.0.1", port: 0 }, registry, () => undefined);
   const reader = connect(server.port, "127.0.0.1").pause();
   try {
     const gone = new Promise<string>((resolve) => reader.on("error", ({ message }) => resolve(message)));

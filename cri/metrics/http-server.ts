@@ -29,7 +29,7 @@ export interface Exposition {
 }
 
 /** Listens on HOST:PORT. Rejects with FailedPrecondition if it is in use or not an address of this host. */
-export async function serveMetrics(address: HostAndPort, figures: Exposition, log: Log): Promise<MetricsServer> {
+export async function serveMetrics(address: HostAndPort, registry: Exposition, log: Log): Promise<MetricsServer> {
   const server = createServer({ headersTimeout: silenceMs, keepAliveTimeout: silenceMs, requestTimeout: silenceMs });
   server.maxConnections = connectionLimit;
   server.timeout = silenceMs;
@@ -43,8 +43,8 @@ export async function serveMetrics(address: HostAndPort, figures: Exposition, lo
     const path = request.url?.split("?")[0];
     if (path !== "/metrics") return end(response, 404, "Only /metrics is served.\n");
     if (request.method !== "GET" && request.method !== "HEAD") return end(response, 405, "Only GET is served.\n");
-    figures.text().then(
-      (text) => end(response, 200, text, figures.contentType),
+    registry.text().then(
+      (text) => end(response, 200, text, registry.contentType),
       (error: unknown) => end(response, 500, `${messageOf(error)}\n`),
     );
   });

@@ -2,8 +2,8 @@
 
 import type { Log } from "../../native/index.ts";
 import type { HostAndPort } from "../host-and-port.ts";
-import { Figures, type Measured } from "./figures.ts";
 import { serveMetrics } from "./http-server.ts";
+import { type Measured, MetricsRegistry } from "./metrics-registry.ts";
 
 export interface Metrics {
   readonly port: number;
@@ -12,18 +12,18 @@ export interface Metrics {
 
 /** Starts measuring, and serves the metrics on HOST:PORT. Rejects with FailedPrecondition if it cannot listen there. */
 export async function openMetrics(address: HostAndPort, measured: Measured, log: Log): Promise<Metrics> {
-  const figures = new Figures(measured);
+  const registry = new MetricsRegistry(measured);
   try {
-    const server = await serveMetrics(address, figures, log);
+    const server = await serveMetrics(address, registry, log);
     return {
       port: server.port,
       close: () => {
         server.close();
-        figures.close();
+        registry.close();
       },
     };
   } catch (error) {
-    figures.close();
+    registry.close();
     throw error;
   }
 }

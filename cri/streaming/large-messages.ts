@@ -23,7 +23,7 @@ export class LargeMessages {
     let unfinished = 0;
     let place: "none" | "awaited" | "taken" = "none";
     const leave = () => {
-      if (place === "taken") this.#places.giveBack();
+      if (place === "taken") this.#places.release();
       place = "none";
     };
     const awaitPlace = async () => {

@@ -90,11 +90,11 @@ export class PortForwarding {
     try {
       connection = await this.#connect(port, this.#ended.signal);
     } catch (reason) {
-      this.#places.giveBack();
+      this.#places.release();
       error.end(forwardFailure(reason), () => data.reset());
       return;
     }
-    connection.once("close", () => this.#places.giveBack());
+    connection.once("close", () => this.#places.release());
     // Nothing more is sent there, and clients keep their side open until it ends, so it must not queue behind other
     // data.
     error.end();

@@ -13,7 +13,7 @@ import { cpus, release, tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { parseArgs } from "node:util";
-import { loopPrecision } from "../../cri/metrics/figures.ts";
+import { loopPrecision } from "../../cri/metrics/metrics-registry.ts";
 import { listenOnLoopback } from "../../image/testing/listen.ts";
 import { buildBusyboxImage } from "../fixtures/busybox-image.ts";
 import { connectCri } from "../fixtures/client.ts";

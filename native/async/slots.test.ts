@@ -73,7 +73,7 @@ test("aborted just as its turn comes: never starts, and the slot goes to the nex
   await slots.take();
   const leaving = slots.run(async () => expect.unreachable(), caller.signal);
   const last = slots.run(async () => "runs");
-  slots.giveBack();
+  slots.release();
   caller.abort(new Error("left"));
   await expect(leaving).rejects.toThrow("left");
   expect(await last).toBe("runs");
@@ -117,9 +117,9 @@ test("takeAny takes a slot of the first that has one free, and holds none of the
   expect(second.idle).toBe(true);
   expect(await takeAny([first, second], never)).toBe(second);
   const waiting = takeAny([first, second], never);
-  second.giveBack();
+  second.release();
   expect(await waiting).toBe(second);
-  first.giveBack();
+  first.release();
   expect(first.idle).toBe(true);
 });
 
@@ -132,6 +132,6 @@ test("takeAny leaves all queues when its signal aborts", async () => {
   const waiting = takeAny(full, leaving.signal);
   leaving.abort(reason);
   await expect(waiting).rejects.toBe(reason);
-  for (const slots of full) slots.giveBack();
+  for (const slots of full) slots.release();
   expect(full.map(({ idle }) => idle)).toEqual([true, true]);
 });

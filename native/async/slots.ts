@@ -11,12 +11,12 @@ export class Slots {
     this.#free = size;
   }
 
-  /** No slot is taken and nobody waits for one. */
+  /** No slot is taken. */
   get idle(): boolean {
     return this.#free === this.#size;
   }
 
-  /** Takes a slot if one is free, which is never the case while somebody waits. */
+  /** Takes a slot if one is free, which is never the case while tasks wait. */
   tryTake(): boolean {
     if (this.#free === 0) return false;
     this.#free -= 1;
@@ -42,7 +42,7 @@ export class Slots {
   }
 
   /** Releases a slot; must be called once for each slot taken. It goes to the longest waiter. */
-  giveBack(): void {
+  release(): void {
     const [next] = this.#waiting;
     if (next !== undefined) {
       this.#waiting.delete(next);
@@ -60,11 +60,11 @@ export class Slots {
       signal?.throwIfAborted();
       return await task();
     } finally {
-      this.giveBack();
+      this.release();
     }
   }
 
-  /** Resolves when no slot is taken and nobody waits. */
+  /** Resolves when no slot is taken. */
   async untilIdle(): Promise<void> {
     if (!this.idle) await new Promise<void>((resolve) => this.#untilIdle.push(resolve));
   }
@@ -76,7 +76,7 @@ export async function takeAny(all: readonly Slots[], signal: AbortSignal): Promi
   const either = AbortSignal.any([signal, over.signal]);
   const taken = Promise.withResolvers<Slots>();
   const enter = (slots: Slots) => {
-    if (over.signal.aborted) return slots.giveBack();
+    if (over.signal.aborted) return slots.release();
     over.abort();
     taken.resolve(slots);
   };

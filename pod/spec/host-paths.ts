@@ -64,12 +64,12 @@ export class HostPaths {
     await this.#slots.take(signal);
     const startedMeanwhile = this.#lookups.get(key);
     if (startedMeanwhile !== undefined) {
-      this.#slots.giveBack();
+      this.#slots.release();
       return startedMeanwhile;
     }
     const answer = this.#host[way](path).finally(() => {
       this.#lookups.delete(key);
-      this.#slots.giveBack();
+      this.#slots.release();
     });
     this.#lookups.set(key, { answer });
     return { answer };

@@ -2,7 +2,7 @@
 
 import { expect, test } from "vitest";
 import { beginWork, watchWork } from "../../native/index.ts";
-import { Figures } from "./figures.ts";
+import { MetricsRegistry } from "./metrics-registry.ts";
 
 test("work that began before measuring is not subtracted from the work in progress when it ends", async () => {
   // Like the daemon's list of work in progress, which is registered first.
@@ -11,7 +11,7 @@ test("work that began before measuring is not subtracted from the work in progre
     () => undefined,
   );
   const before = beginWork("tidying", () => "before");
-  const figures = new Figures({
+  const registry = new MetricsRegistry({
     pods: { sandboxes: () => [], containers: () => [] },
     network: { leases: () => [] },
     images: {
@@ -23,7 +23,7 @@ test("work that began before measuring is not subtracted from the work in progre
     },
     version: "1.2.3",
   });
-  const inProgress = async () => /^keelson_work_in_progress\{kind="tidying"\} (.*)$/m.exec(await figures.text())?.[1];
+  const inProgress = async () => /^keelson_work_in_progress\{kind="tidying"\} (.*)$/m.exec(await registry.text())?.[1];
   try {
     const after = beginWork("tidying", () => "after");
     expect(await inProgress()).toBe("1");
@@ -32,7 +32,7 @@ test("work that began before measuring is not subtracted from the work in progre
     after();
     expect(await inProgress()).toBe("0");
   } finally {
-    figures.close();
+    registry.close();
     leave();
   }
 });

@@ -23,7 +23,7 @@ export interface Measured {
   readonly version: string;
 }
 
-export class Figures {
+export class MetricsRegistry {
   readonly #registry = new Registry();
   readonly #leave: () => void;
 
