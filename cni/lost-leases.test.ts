@@ -85,7 +85,7 @@ test("lostSince is undefined if the records have changed since boot, or are miss
   await mkdir(records);
   expect(await lostSince(records)).toBeUndefined();
   await age(records, uptime() + 60);
-  // Not so long before the cut that an administrator's files would be taken for lost leases.
+  // Not too long before the cut, so that an administrator's files are not considered lost leases.
   const ago = (Date.now() - ((await lostSince(records)) ?? 0)) / 1000 - uptime();
   expect(ago).toBeGreaterThan(600);
   expect(ago).toBeLessThan(700);

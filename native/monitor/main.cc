@@ -151,7 +151,7 @@ Status run(const std::string& pod_dir, const Fd& empty_mounts, Readiness& readin
   }
   readiness.ready(sandbox);
   Status ended = loop->run();
-  // One that hangs in the kernel still uses what would be destroyed now; the process exits when it comes back.
+  // A thread that hangs in the kernel still uses objects that would be destroyed now; the process exits when it returns.
   if (!log_thread->stop()) _exit(ended ? 0 : 1);
   return ended;
 }

@@ -127,7 +127,7 @@ void file_systems_without_labels_are_passed_over() {
 }
 
 // Another process swaps a directory with a symlink, and creates and removes files, as fast as it can.
-void nobody_leads_a_walk_astray(const std::string& base) {
+void is_not_redirected_by_links(const std::string& base) {
   const std::string volume = base + "/raced", host = base + "/raced-host";
   make_directory(host);
   write_file(host + "/precious", "");
@@ -166,7 +166,7 @@ void test_relabel(const std::string& above) {
   no_link_leads_to_it(base);
   other_mounts_are_left_alone(base);
   file_systems_without_labels_are_passed_over();
-  nobody_leads_a_walk_astray(base);
+  is_not_redirected_by_links(base);
 }
 
 }  // namespace keelson

@@ -90,7 +90,7 @@ class Container : public std::enable_shared_from_this<Container> {
  private:
   enum class Phase { starting, running, draining, exited, removing };
 
-  // What a start has ready when its log is open.
+  // A start's arguments, kept until its log is open.
   struct Prepared {
     RootfsSpec rootfs;
     StdioPipes pipes;

@@ -21,7 +21,7 @@ std::string content(const std::string& path) {
   return *text;
 }
 
-// A log in a directory of its own, written to as a container would.
+// A log in its own directory, written to like a container's.
 struct LogFixture {
   Directory directory;
   std::string path = directory.path() + "/0.log";
@@ -103,7 +103,7 @@ void reopens_by_name() {
   f.out("kept\n");
 }
 
-void appends_to_what_is_there() {
+void appends_to_an_existing_file() {
   LogFixture f;
   f.out("old\n");
   f.log = *Log::open(f.path);
@@ -128,7 +128,7 @@ void follows_no_link_and_waits_for_no_fifo() {
   close(reader);
 }
 
-void blames_a_path_that_no_file_can_have() {
+void reports_an_invalid_path() {
   Directory directory;
   const std::string file = directory.path() + "/file";
   EXPECT(Log::open(file).has_value());
@@ -150,7 +150,7 @@ void follows_no_link_in_a_directory() {
                "open the log's directory " + pods + "/linked: it is a symbolic link, which is not followed");
   EXPECT(access((outside + "/container").c_str(), F_OK) != 0);
 
-  auto log = Log::open(pods + "/real/container/0.log");  // its directories are made
+  auto log = Log::open(pods + "/real/container/0.log");  // its directories are created
   EXPECT(log.has_value());
   EXPECT(rename((pods + "/real/container").c_str(), (pods + "/real/before").c_str()) == 0);
   EXPECT(symlink(outside.c_str(), (pods + "/real/container").c_str()) == 0);
@@ -158,8 +158,8 @@ void follows_no_link_in_a_directory() {
   EXPECT(access((outside + "/0.log").c_str(), F_OK) != 0);
 }
 
-// A full disk loses output, never a record's wholeness, and writing goes on when there is room.
-void outlives_a_full_disk() {
+// On a full disk output is lost, but every record is complete, and writing continues once there is room.
+void recovers_from_a_full_disk() {
   Directory directory;
   EXPECT(mount("tmpfs", directory.path().c_str(), "tmpfs", 0, "size=64k") == 0);
   {
@@ -191,11 +191,11 @@ std::vector<Test> log_tests() {
       {"log: splits at exactly 16384 bytes", splits_at_exactly_16384},
       {"log: survives a batch above its buffer", survives_a_batch_above_its_buffer},
       {"log: reopens by name", reopens_by_name},
-      {"log: appends to what is there", appends_to_what_is_there},
+      {"log: appends to an existing file", appends_to_an_existing_file},
       {"log: follows no link and waits for no FIFO", follows_no_link_and_waits_for_no_fifo},
-      {"log: blames a path that no file can have", blames_a_path_that_no_file_can_have},
+      {"log: reports an invalid path as an invalid request", reports_an_invalid_path},
       {"log: follows no link in its directory, neither at the start nor later", follows_no_link_in_a_directory},
-      {"log: outlives a full disk", outlives_a_full_disk},
+      {"log: recovers from a full disk", recovers_from_a_full_disk},
   };
 }
 

@@ -8,7 +8,7 @@ import { expect, test } from "vitest";
 import { Type } from "./call.ts";
 import { TestPod, until } from "./monitor-pod.ts";
 
-/** What a monitor may take for a call while its log is stuck; a stuck one takes for ever. */
+/** How long a call may take while a log is stuck; a stuck call never returns. */
 const soonMs = 3000;
 /** How long the exit of a container waits for its log. */
 const logLimitMs = 5000;
@@ -39,7 +39,7 @@ test("a stuck log blocks its container's output, and nothing else of the pod", a
     renameSync(log, rotated);
     await pod.ask("reopen_log", { id: "noisy" });
     const end = count();
-    await until("it goes on", () => count() > end + 1000);
+    await until("it continues", () => count() > end + 1000);
     await pod.ask("stop", { id: "noisy", signal: 9, timeout_ms: 1000 });
     const lines = [rotated, log].flatMap((path) => readFileSync(path, "utf8").trim().split("\n"));
     const numbers = lines.map((line) => Number(/ stdout F line (\d+)$/.exec(line)?.[1]));
@@ -78,14 +78,14 @@ test("the log thread ends when nothing is written", async () => {
 
 interface FrozenLog {
   readonly pod: TestPod;
-  /** On a file system of its own. */
+  /** On its own file system. */
   readonly log: string;
   readonly thaw: () => void;
 }
 
 /**
- * A pod, and a file system that `freeze` freezes, on which it still is when the pod is shut down. It is thawed whatever
- * happens: nothing can kill a process that hangs there.
+ * A pod and a file system for `freeze`, which is still frozen when the pod is shut down. It is always thawed: nothing can
+ * kill a process that hangs there.
  */
 async function withFrozenLog(body: (frozen: FrozenLog) => Promise<void>): Promise<void> {
   const directory = mkdtempSync(join(tmpdir(), "keelson-stall-"));

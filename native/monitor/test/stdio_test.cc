@@ -25,9 +25,9 @@ struct Terminal {
     EXPECT(static_cast<bool>(slave));
   }
 
-  // Until it takes no more, also after the kernel has had time to pass some on.
+  // Until it accepts no more, also after the kernel has had time to process some.
   void fill() {
-    const std::string lines(100, '\n');  // behind part of a line the end of file would be the line's end alone
+    const std::string lines(100, '\n');  // after an unfinished line, the end-of-file character would only end the line
     for (int full = 0; full < 5; ++full) {
       while (write(master.get(), lines.data(), lines.size()) > 0) full = 0;
       usleep(10'000);
@@ -58,7 +58,7 @@ void types_the_end_into_a_terminal_that_was_full() {
 
 int width_of(const Fd& pipe) { return fcntl(pipe.get(), F_GETPIPE_SZ); }
 
-void keeps_pipes_wide_that_are_full_alone() {
+void widens_only_full_pipes() {
   auto pipes = make_stdio_pipes(false);
   EXPECT(pipes.has_value());
   constexpr long usual = 64 << 10, wide = 256 << 10;
@@ -86,8 +86,8 @@ void keeps_pipes_wide_that_are_full_alone() {
 
 std::vector<Test> stdio_tests() {
   return {
-      {"stdio: types the end into a terminal that was full", types_the_end_into_a_terminal_that_was_full},
-      {"stdio: keeps pipes wide that are full, and no others", keeps_pipes_wide_that_are_full_alone},
+      {"stdio: writes the end of file to a terminal that was full", types_the_end_into_a_terminal_that_was_full},
+      {"stdio: widens only pipes that are full", widens_only_full_pipes},
   };
 }
 
