@@ -234,7 +234,7 @@ class ArchiveSource implements ContentSource {
 
 /**
  * The name of an entry of index.json. The spec allows a bare tag as the annotation, which names no repository;
- * containerd and Docker put the full name into an annotation of their own.
+ * containerd and Docker put the full name into their own annotation.
  */
 function ociName(entry: IndexEntry): readonly string[] {
   const written = entry.annotations.get(nameAnnotation) ?? "";

@@ -1,4 +1,4 @@
-// The digest of a part of a file, computed in a thread of its own: layers are too large for the event loop.
+// The digest of a part of a file, computed in its own thread: layers are too large for the event loop.
 //
 // The thread runs this same module. It holds one piece in memory, and the signal terminates it.
 

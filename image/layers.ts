@@ -47,7 +47,7 @@ export interface LayerRecord {
   readonly inodes: bigint;
 }
 
-/** A verified layer in a staging directory of its own, not yet part of the store. */
+/** A verified layer in its own staging directory, not yet part of the store. */
 export interface StagedLayer {
   readonly directory: string;
   readonly record: LayerRecord;

@@ -76,7 +76,7 @@ export interface MonitorProcesses {
 }
 
 /**
- * A scope must contain a process and is removed with its last one. The monitor is that process, in a cgroup of its own
+ * A scope must contain a process and is removed with its last one. The monitor is that process, in its own cgroup
  * inside the scope, because cgroup v2 allows no processes next to the containers' cgroups. Rejects when no container
  * can start in the pod.
  */

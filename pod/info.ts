@@ -16,7 +16,7 @@ export async function sandboxInfo(env: Environment, sandbox: Sandbox): Promise<o
     podDirectory: sandbox.podDirectory,
     cgroup: sandbox.cgroup,
     netns: netnsPath,
-    // No sandbox process has a spec of its own; this is the part of other runtimes' spec that scripts look for.
+    // No sandbox process has its own spec; this is the part of other runtimes' spec that scripts look for.
     runtimeSpec: { linux: { namespaces: sandbox.ready ? namespacesOf(sandbox) : [] } },
     selinux: sandbox.labels ?? null,
     timeline,

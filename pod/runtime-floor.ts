@@ -6,7 +6,7 @@
 // version at all cannot be judged and is refused.
 //
 // Ignored are vulnerabilities that our bundles rule out for every version: no user is given by name or text
-// (CVE-2026-30892), /dev has a mount of its own (CVE-2026-88264, CVE-2026-88265), no pod annotation reaches
+// (CVE-2026-30892), /dev has its own mount (CVE-2026-88264, CVE-2026-88265), no pod annotation reaches
 // config.json (CVE-2025-24965, GHSA-rr59-xxvx-96qr).
 
 interface Advisory {

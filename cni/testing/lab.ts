@@ -1,4 +1,4 @@
-// An isolated network for a test: directories, namespaces, a subnet and a bridge of its own.
+// An isolated network for a test, with its own directories, namespaces, subnet and bridge.
 
 import { execFile } from "node:child_process";
 import { randomBytes } from "node:crypto";

@@ -20,7 +20,7 @@ export interface TestRegistry {
 }
 
 export interface TestRegistryOptions {
-  /** Where it keeps its content; a directory of its own when absent. */
+  /** Where it keeps its content; its own directory when absent. */
   readonly storage?: string;
   /** Address to listen on; 127.0.0.1 when absent. */
   readonly host?: string;

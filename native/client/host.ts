@@ -140,7 +140,7 @@ export interface Host {
   relabelTree(path: string, label: string, maxInodes: bigint, maxSeconds: number): Promise<bigint>;
   /**
    * Creates in the empty directory `into` a layer to put on top of `layers` (top first). It restores owner, mode and
-   * attributes of directories that an upper layer has without an entry of their own from the layers below. Returns the
+   * attributes of directories that an upper layer has without their own entry from the layers below. Returns the
    * number of directories, 0 if none are needed. Rejects with InvalidArgument if there is too much to scan.
    */
   coverUnnamed(layers: readonly string[], into: string): Promise<bigint>;

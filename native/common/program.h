@@ -18,7 +18,7 @@ struct ProgramStart {
   std::span<const int> descriptors;  // its 0, 1, 2 and so on; each must be above those numbers, or -1 for /dev/null
 };
 
-// Starts it in a session of its own, with no signal blocked, ignored or handled. `pid` is set once it has executed. Returns
+// Starts it in its own session, with no signal blocked, ignored or handled. `pid` is set once it has executed. Returns
 // 0 or an errno. All our descriptors must be close-on-exec.
 int spawn_program(const ProgramStart& start, pid_t& pid);
 

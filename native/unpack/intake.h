@@ -21,7 +21,7 @@ struct IntakeReport {
   uint64_t size = 0;                 // bytes of input
 };
 
-// Runs to the end of the input, or to the first failure, which it passes to the ring. Meant for a thread of its own. The
+// Runs to the end of the input, or to the first failure, which it passes to the ring. Meant for a separate thread. The
 // report is valid only if the ring ended without a failure.
 IntakeReport take_in(const IntakeOptions& options, BufferRing& ring);
 

@@ -1,4 +1,4 @@
-// The file system for all files of a run: ext4 with a journal, as on most nodes, in a file of its own.
+// The file system for all files of a run: ext4 with a journal, as on most nodes, in its own file.
 //
 // The machine's own file system may affect the results more than any server. An ext4 without a journal checks every
 // inode that was freed in the last half minute whenever it allocates one: with ten pods starting at once after others

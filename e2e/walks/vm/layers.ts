@@ -11,7 +11,7 @@ import type { Scene } from "./scene.ts";
 const layered = "vm.test/layered:1";
 const count = 127;
 
-/** For `keelson image load`: each layer has a file of its own, and one that all layers have. */
+/** For `keelson image load`: each layer has its own file, and one that all layers have. */
 export async function buildLayeredImage(cargo: string): Promise<void> {
   const layers = Array.from({ length: count - 1 }, (_, at) =>
     makeLayer(makeTar([{ name: `own-${at}` }, { name: "top", content: `${at}` }])),

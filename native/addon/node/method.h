@@ -1,5 +1,5 @@
 // Exposes a C++ function as a JavaScript method: its arguments are checked, it runs on libuv's thread pool, on a thread or
-// in a process of its own, or synchronously, and its Result settles a promise.
+// in its own process, or synchronously, and its Result settles a promise.
 #pragma once
 
 #include <napi.h>
@@ -55,7 +55,7 @@ class Background final : public Napi::AsyncWorker {
   Answer answer_;
 };
 
-// One call in progress, on a thread of its own: slow work must not occupy one of the pool's four threads. It uses the pool
+// One call in progress, on its own thread: slow work must not occupy one of the pool's four threads. It uses the pool
 // only if no thread can be started (all process ids of the host are in use, and the call may be removing what holds them).
 // Work that may hang permanently runs in a separate process, for which the thread waits, so that it cannot keep this
 // process from exiting. Deletes itself once the promise is settled.
@@ -169,13 +169,13 @@ Napi::Function method(Napi::Env env, Function function, Convert convert = nullpt
   return method_by<Background, readers...>(env, function, convert);
 }
 
-// The same on a thread of its own, for work that takes time in proportion to the size of a tree or disk.
+// The same on its own thread, for work that takes time in proportion to the size of a tree or disk.
 template <auto... readers, typename Function, typename Convert = std::nullptr_t>
 Napi::Function method_in_own_thread(Napi::Env env, Function function, Convert convert = nullptr) {
   return method_by<InOwnThread, readers...>(env, function, convert);
 }
 
-// The same in a process of its own, for work that may hang.
+// The same in its own process, for work that may hang.
 template <auto... readers, typename Function, typename Convert>
 Napi::Function method_in_own_process(Napi::Env env, Function function, Convert convert) {
   return method_by<InOwnProcess, readers...>(env, function, convert);

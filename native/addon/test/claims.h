@@ -1,5 +1,5 @@
 // Helpers that the addon's tests share: assertions that report file and line, and functions to create and check files. Also
-// the tests themselves, by subject; each gets a directory of its own, which it need not clean up.
+// the tests themselves, by subject; each gets its own directory, which it need not clean up.
 #pragma once
 
 #include <string>

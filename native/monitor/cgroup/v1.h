@@ -12,7 +12,7 @@ namespace keelson::v1 {
 // Copies the parent's cpuset to a new directory, because a cgroup with an empty cpuset takes no processes. False if the
 // parent's is empty too.
 Result<bool> inherit_cpuset(const std::string& directory);
-// The same for a directory that may have existed before and have a cpuset of its own.
+// The same for a directory that may have existed before and have its own cpuset.
 Status fill_cpuset(const std::string& directory);
 
 // Writes OCI linux.resources to the cgroup at `path` of each hierarchy, all or nothing.

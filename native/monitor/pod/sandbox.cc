@@ -301,7 +301,7 @@ Status make_shm(const Sandbox& sandbox) {
                      {"size", size.c_str()}});
 }
 
-// Containers may write to the pod's files. In a tmpfs of their own this is limited to 256 KiB, a few pages of any size,
+// Containers may write to the pod's files. In their own tmpfs this is limited to 256 KiB, a few pages of any size,
 // and charged to the memory of the container that writes; directly on /run it would use the host's memory.
 Status make_files(const Sandbox& sandbox) {
   return make_tmpfs(files_path(sandbox), sandbox.spec.mount_label,

@@ -33,7 +33,7 @@
 using namespace keelson;
 
 // Between clone and execve nothing may allocate: the monitor's log thread could hold the heap's lock at the moment of the
-// clone. The sanitizers have an operator new of their own.
+// clone. The sanitizers have their own operator new.
 #ifndef __SANITIZE_ADDRESS__
 static const pid_t own_pid = getpid();
 

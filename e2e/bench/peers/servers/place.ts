@@ -1,4 +1,4 @@
-// The environment of each server, as on a machine of its own: a directory, a cgroup, and a mount namespace with an
+// The environment of each server, as on its own machine: a directory, a cgroup, and a mount namespace with an
 // empty tmpfs at /run, as on a node, and with writable overlays at /etc and /var. The CNI configurations differ only in
 // names and subnets.
 
