@@ -316,7 +316,7 @@ test("a DEL that a killed daemon left running may finish, also while it executes
   expect(network.leases()).toEqual([]);
 });
 
-test("a DEL after a restart kills what a plugin left running for its own pod, and for no other pod", async () => {
+test("a DEL after a restart kills processes that a plugin left running for this pod, and for no other", async () => {
   const pids = join(lab.stateDir, "pids");
   await scripts({
     only: onlyOn("ADD", `sleep 600 >&- 2>&- & echo $! > ${pids}.$CNI_CONTAINERID; ${give("10.9.9.9/24")}`),

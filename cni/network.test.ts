@@ -132,7 +132,7 @@ test("a host port leads to the pod until it is detached", async () => {
   await expectNothingLeft(network);
 });
 
-test("a chain of bridge, firewall, tuning and portmap undoes what each of them set up", async () => {
+test("a chain of bridge, firewall, tuning and portmap removes everything that it set up", async () => {
   await lab.install("bridge", "host-local", "firewall", "tuning", "portmap");
   const tuning = { type: "tuning", sysctl: { "net.core.somaxconn": "321" } };
   await lab.writeConfig("10-lab.conflist", lab.bridgeNetwork([{ type: "firewall" }, tuning, portmap]));

@@ -109,7 +109,7 @@ test("a lease that was given up releases the namespace, is listed, and is never 
   ]);
 });
 
-test("a pod whose attempts fail and cannot be undone is refused after a few, until those are detached", async () => {
+test("a pod whose attaches fail and cannot be undone is refused after a few attempts, until these are detached", async () => {
   const shut = join(lab.stateDir, "shut");
   const refuse = `[ -e ${shut} ] && { echo '{"code": 100, "msg": "gate shut"}'; exit 1; }`;
   await lab.script("gate", `${refuse}\n[ $CNI_COMMAND = ADD ] && echo '${addressResult("10.9.9.9/24")}'; exit 0`);

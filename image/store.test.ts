@@ -87,7 +87,7 @@ describe("with a registry", () => {
     expect((await it().store.pull(byDigest, undefined, never)).id).toBe(ours.id);
   });
 
-  test("finds this platform in nested indexes, past one that has no image for it", async () => {
+  test("finds this platform in nested indexes, skipping one without an image for it", async () => {
     const type = "application/vnd.oci.image.index.v1+json";
     const ours = tinyImage("inside");
     const other = makeImage({ layers: ours.layers, architecture: "s390x" });

@@ -32,7 +32,7 @@ test("work continues when its caller gives up; a timely retry gets its result", 
   expect(unclaimed).toEqual([]);
 });
 
-test("a result that nobody waits for is passed to onUnclaimed", async () => {
+test("an unclaimed result is passed to onUnclaimed", async () => {
   const unclaimed: string[] = [];
   const flights = new Creations<string>((result) => unclaimed.push(result));
   const work = Promise.withResolvers<string>();

@@ -93,7 +93,7 @@ describe("a saved record", () => {
     expect(await readdir(directory)).toEqual([]);
   });
 
-  test("is on disk when its save resolves, and `idle` waits for saves that nobody awaits", async () => {
+  test("is on disk when its save resolves, and `idle` waits for saves that are not awaited", async () => {
     await records.save(container(a, 1));
     expect((await records.load()).records).toMatchObject([{ id: a, phase: { exitCode: 1 } }]);
     void records.save(container(a, 2));

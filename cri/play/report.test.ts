@@ -38,7 +38,7 @@ test("without a terminal there are only lines, which untrusted text cannot break
   expect(lines).toEqual(["a:1: pulling\n", "web: one two three\n"]);
 });
 
-test("what a container or a registry says steers no terminal (CVE-2021-25743)", () => {
+test("text from a container or a registry cannot control the terminal (CVE-2021-25743)", () => {
   const lines: string[] = [];
   Report.plain({ write: (text) => lines.push(text) }).line("web", "\u001b]0;root\u0007 a\tb \u009b2J \u007f \u2028é");
   expect(lines).toEqual(["web: \\x1b]0;root\\x07 a\tb \\x9b2J \\x7f \u2028é\n"]);

@@ -138,7 +138,7 @@ describe("exec", () => {
     expect(vi.getTimerCount(), "no more pongs are sent").toBe(0);
   });
 
-  test("of the sizes sent before the process starts it gets the last two: kubectl attach forces a redraw", async () => {
+  test("a process gets the last two sizes sent before its start: kubectl attach forces a redraw", async () => {
     const { promise, resolve } = Promise.withResolvers<void>();
     server.held.until = promise;
     onTestFinished(() => resolve());

@@ -92,7 +92,7 @@ test("finish: a caller that joins before it finishes gets the result of abandone
   expect(unclaimed).toEqual([]);
 });
 
-test("finish: a result that nobody waited for goes to onUnclaimed, a failure does not", async () => {
+test("finish: an unclaimed result goes to onUnclaimed, a failure does not", async () => {
   const unclaimed: string[] = [];
   const flights = new SingleFlight<string>("finish", (result) => unclaimed.push(result));
   const caller = new AbortController();

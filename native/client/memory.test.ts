@@ -46,7 +46,7 @@ describe("a daemon that is checked every ten seconds", () => {
     return did;
   }
 
-  test("returns what it has grown by since it was smallest, once", () => {
+  test("returns, once, the memory that it has gained since its minimum", () => {
     expect(look()).toEqual({ collections: 1, trims: 1, letGos: 1 });
     expect(look()).toEqual({ collections: 0, trims: 0, letGos: 0 });
     resident.own += mebibyte;
@@ -70,7 +70,7 @@ describe("a daemon that is checked every ten seconds", () => {
     expect(look(60).letGos).toBe(0);
   });
 
-  test("is interrupted while busy only if it has grown much, at once or gradually", () => {
+  test("is interrupted while busy only after large growth, sudden or gradual", () => {
     look();
     utilization = 0.3;
     resident.ofFiles += 8 * mebibyte;
@@ -83,7 +83,7 @@ describe("a daemon that is checked every ten seconds", () => {
     expect(look()).toEqual({ collections: 1, trims: 1, letGos: 1 });
   });
 
-  test("returns what it has grown by while busy once it is idle", () => {
+  test("returns the memory that it gained while busy once it is idle", () => {
     look();
     utilization = 0.3;
     resident.own += 8 * mebibyte;

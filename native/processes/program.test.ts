@@ -130,7 +130,7 @@ test("killing twice or after the exit does nothing", async () => {
   program.kill();
 });
 
-test("without free descriptors it rejects, throws nothing, and does not crash when nobody listens", () => {
+test("without free descriptors it rejects, throws nothing, and does not crash without an error listener", () => {
   const script = join(directory, "starved.ts");
   writeFileSync(
     script,

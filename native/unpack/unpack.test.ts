@@ -262,12 +262,12 @@ with tarfile.open(sys.argv[2], "w", format=tarfile.PAX_FORMAT, encoding="utf-8")
     }
   });
 
-  test("hashes what follows the end mark, too", () => {
+  test("hashes data after the end mark, too", () => {
     const bytes = Buffer.concat([tar({ name: "file", content: "x" }), Buffer.from("anything at all")]);
     expect(bench.unpack(bytes, "layer").output).toMatchObject({ diff_id: sha256(bytes), inodes: "1" });
   });
 
-  describe("replaces what an earlier entry created", () => {
+  describe("replaces files that an earlier entry created", () => {
     const file: TarEntry = { name: "x", content: "file" };
     const directory: TarEntry = { name: "x/", type: "5", mode: 0o700 };
     const inner: TarEntry = { name: "x/y/z", content: "inner" };

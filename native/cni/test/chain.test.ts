@@ -31,7 +31,7 @@ function shape(result: object): unknown {
   return JSON.parse(JSON.stringify(result).replaceAll(addresses, '"$1":""'));
 }
 
-test("does the same as its plugins one by one: each way can check and delete what the other created", async () => {
+test("does the same as its plugins run separately: each way can check and delete what the other created", async () => {
   const { bridge, portmap } = pluginsOf("ch1", "10.31.0.0/24");
   const both = chain("ch1", bridge, portmap);
   const [together, singly] = [lab.pod(), lab.pod()];

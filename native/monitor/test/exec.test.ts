@@ -224,7 +224,7 @@ test("a terminal: size, resize, end of file, one stream", async () => {
   });
 });
 
-test("with a terminal TERM is the container's, or else xterm", async () => {
+test("with a terminal, TERM is the container's, or xterm if it has none", async () => {
   await withPod({}, async (pod) => {
     await pod.run("silent", {});
     await pod.run("telling", { env: ["TERM=vt100"] });

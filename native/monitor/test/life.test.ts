@@ -259,7 +259,7 @@ describe.runIf(process.arch === "x64")("a container with CAP_SYS_PTRACE", () => 
   });
 });
 
-test("when the shared init dies every container is reported", async () => {
+test("when the shared init dies, every container's exit is reported", async () => {
   await withPod({ pid: "pod" }, async (pod) => {
     await pod.run("a", {});
     await pod.run("b", {});
