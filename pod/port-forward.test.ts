@@ -9,7 +9,7 @@ const node = useNode();
 const { ECONNREFUSED, EMFILE } = constants.errno;
 
 test.each([
-  ["port on which nobody listens", ECONNREFUSED, "portClosed"],
+  ["port without a listener", ECONNREFUSED, "portClosed"],
   ["monitor without descriptors", EMFILE, "monitorRefused"],
 ])("a %s", async (_, errno, name) => {
   const pods = await node().start();

@@ -267,7 +267,7 @@ with tarfile.open(sys.argv[2], "w", format=tarfile.PAX_FORMAT, encoding="utf-8")
     expect(bench.unpack(bytes, "layer").output).toMatchObject({ diff_id: sha256(bytes), inodes: "1" });
   });
 
-  describe("replaces files that an earlier entry created", () => {
+  describe("replaces an earlier entry", () => {
     const file: TarEntry = { name: "x", content: "file" };
     const directory: TarEntry = { name: "x/", type: "5", mode: 0o700 };
     const inner: TarEntry = { name: "x/y/z", content: "inner" };
