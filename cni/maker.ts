@@ -10,7 +10,7 @@ const elf = Buffer.from("\x7fELF", "latin1");
 const marks: readonly (readonly [Maker, string])[] = [
   // Go's debug/buildinfo: "path", a tab, and the path of the main package.
   ["cni-project", "path\tgithub.com/containernetworking/plugins/plugins/"],
-  // native/cni/main.cc.
+  // The usage text in native/cni/main.cc.
   ["keelson", "standard input, which it reads before it does anything."],
 ];
 /** Larger than any plugin with a marker. */

@@ -17,7 +17,7 @@ namespace keelson {
 
 namespace {
 
-// cni/maker.ts recognizes these plugins, also those of other versions, by the line about standard input.
+// cni/maker.ts recognizes this program, of any version, by the line about standard input.
 constexpr const char* usage_text =
     "keelson-cni " KEELSON_VERSION
     ": network plugins for the Container Network Interface (CNI), version 1.1.0.\n"
