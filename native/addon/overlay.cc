@@ -73,7 +73,7 @@ class Removals {
   std::vector<std::string> take() { return std::move(paths_); }
 
  private:
-  // True when this layer hides that directory in the layers below: a directory on the path is opaque, or is no directory.
+  // True when this layer hides that directory in the layers below: a part of its path is opaque or not a directory.
   static bool covers(int layer, const std::string& directory) {
     for (size_t end = directory.find('/');; end = directory.find('/', end + 1)) {
       const std::string prefix = directory.substr(0, end);

@@ -42,7 +42,7 @@ class Relabel final : public TreeVisitor {
     TRY(count());
     const Fd object = open_entry(parent, name);
     if (!object) {
-      TRY(skip(name));
+      TRY(skip_if_gone(name));
       return false;
     }
     struct stat info;
@@ -54,7 +54,7 @@ class Relabel final : public TreeVisitor {
 
   Status leave(int parent, const char* name) override {
     const Fd object = open_entry(parent, name);
-    if (!object) return skip(name);
+    if (!object) return skip_if_gone(name);
     return label(object, name);
   }
 
@@ -75,8 +75,8 @@ class Relabel final : public TreeVisitor {
     return open_resolved(parent, name, O_PATH | O_NOFOLLOW, RESOLVE_NO_XDEV | RESOLVE_NO_SYMLINKS);
   }
 
-  // Skips a file that was removed meanwhile or belongs to another mount.
-  static Status skip(const char* name) {
+  // Fails with errno, unless the file was removed meanwhile or belongs to another mount: then it is skipped.
+  static Status skip_if_gone(const char* name) {
     if (errno == ENOENT || errno == EXDEV) return {};
     return fail_errno(std::string("open ") + name);
   }
@@ -121,7 +121,7 @@ Result<uint64_t> relabel_tree(const std::string& path, const std::string& label,
   if (is_labelled(top, label)) return 0;
   Relabel relabel(label, max_inodes, max_seconds);
   if (S_ISDIR(info.st_mode)) TRY(walk_tree(top.get(), relabel));
-  TRY(relabel.label(top, "it"));
+  TRY(relabel.label(top, "the top"));
   return relabel.labelled();
 }
 

@@ -130,7 +130,10 @@ export interface Host {
    * Rejects (errno EBUSY) if it is or contains a mount point, whose content is kept.
    */
   removeTree(path: string): Promise<void>;
-  /** Whether a file or directory (not a link) has this SELinux label. Rejects with NotFound if it does not exist. */
+  /**
+   * Whether a file or directory, whose path must not contain a link, has this SELinux label. Rejects (errno ENOENT) if it
+   * does not exist.
+   */
   hasLabel(path: string, label: string): Promise<boolean>;
   /**
    * Sets the SELinux label of a tree (or one file) and returns how many files had another one. Does not follow links or
@@ -161,7 +164,7 @@ export interface Host {
   /**
    * Compiles an OCI `linux.seccomp` object (JSON) into a BPF program (struct sock_filter[], at most 4096)
    * with libseccomp. System calls that libseccomp does not know get the default action. Rejects with InvalidArgument if
-   * a BPF program cannot express the profile (SCMP_ACT_NOTIFY, flags other than TSYNC and SPEC_ALLOW).
+   * a BPF program cannot express the profile (SCMP_ACT_NOTIFY, flags other than TSYNC, LOG and SPEC_ALLOW).
    */
   compileSeccomp(profileJson: string): Promise<Buffer>;
   /**
@@ -193,7 +196,7 @@ export interface Host {
   pinNamespace(namespace: string, pin: string): Promise<void>;
   /**
    * Resolves the links in a path, in its own process: on a file system that does not respond it never settles, but
-   * blocks no shared thread and does not keep this process from exiting. Rejects with NotFound if the path is missing.
+   * blocks no shared thread and does not keep this process from exiting. Rejects (errno ENOENT) if the path is missing.
    */
   resolvePath(path: string): Promise<string>;
   /** The same, but creates a missing path as a directory, with its parents. */

@@ -48,8 +48,8 @@ export class MonitorConnection {
     this.#user = user;
   }
 
-  /** Makes it unused until the next call. */
-  unuse(): void {
+  /** Its call is over; it stays open for the next one. */
+  endUse(): void {
     this.#user = undefined;
   }
 
@@ -111,7 +111,7 @@ export class MonitorConnections {
       connection.destroy();
       return;
     }
-    connection.unuse();
+    connection.endUse();
     this.#idle = connection;
   }
 

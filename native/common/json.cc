@@ -152,7 +152,7 @@ class JsonParser {
 
   bool number(Json& out) {
     auto [stop, code] = std::from_chars(text_.data() + at_, text_.data() + text_.size(), out.integer_);
-    if (code == std::errc::invalid_argument) return wrong("a value is missing");
+    if (code == std::errc::invalid_argument) return wrong("a value is expected");
     at_ = static_cast<size_t>(stop - text_.data());
     out.type_ = code == std::errc() ? Json::Type::integer : Json::Type::real;
     if (take('.')) {

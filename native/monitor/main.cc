@@ -151,7 +151,8 @@ Status run(const std::string& pod_dir, const Fd& empty_mounts, Readiness& readin
   }
   readiness.ready(sandbox);
   Status ended = loop->run();
-  // A thread that hangs in the kernel still uses objects that would be destroyed now; the process exits when it returns.
+  // A thread that hangs in the kernel still uses the objects that would be destroyed now, so skip that. The process then
+  // exits when the thread leaves the kernel.
   if (!log_thread->stop()) _exit(ended ? 0 : 1);
   return ended;
 }

@@ -35,7 +35,7 @@ export interface Child {
   readonly exit: Promise<ChildExit>;
   /** Sends SIGKILL to its process group; a no-op once it has been reaped, since its id may be reused by then. */
   kill(): void;
-  /** Sends SIGKILL to the rest of its process group. Only right after its exit: later the id may be reused. */
+  /** Sends SIGKILL to the rest of its process group. Only in the turn in which it exits: later the id may be reused. */
   killGroup(): void;
   /** Lets this process exit before the child does. */
   unref(): void;

@@ -1,4 +1,4 @@
-// A point in time by which something must have happened.
+// A deadline on the monotonic clock.
 #pragma once
 
 #include <cstdint>

@@ -125,8 +125,9 @@ struct RuntimeRun {
   }
 };
 
-// A runtime that prepares the root before pivoting into it would follow such a link out to the host (CVE-2023-27561,
-// CVE-2026-41579, CVE-2026-47766). Nobody else can write to this root yet, so the check cannot become stale.
+// Refuses an image whose /dev, /proc or /sys is a link: a runtime that prepares the root before pivoting into it would
+// follow that out to the host (CVE-2023-27561, CVE-2026-41579, CVE-2026-47766). Nobody else can write to this root yet,
+// so the check cannot become stale.
 void refuse_links(const Child& child, int root) {
   for (const char* name : {"/dev", "/proc", "/sys"}) {
     struct stat entry;

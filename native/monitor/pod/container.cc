@@ -295,7 +295,9 @@ void Container::on_exit(const ProcessExit& exit) {
   state_.oom_killed = oom_->killed();
   oom_.reset();
   streams_->finish([this](bool is_log_complete) {
-    if (!is_log_complete) warn("container " + id() + ": its log's file system does not answer; its last output is missing");
+    if (!is_log_complete) {
+      warn("container " + id() + ": the file system of its log does not respond; its last output is lost");
+    }
     settle();
   });
 }

@@ -90,7 +90,7 @@ class Container : public std::enable_shared_from_this<Container> {
  private:
   enum class Phase { starting, running, draining, exited, removing };
 
-  // A start's arguments, kept until its log is open.
+  // The parts of a start that are prepared while its log is being opened.
   struct Prepared {
     RootfsSpec rootfs;
     StdioPipes pipes;
@@ -120,7 +120,7 @@ class Container : public std::enable_shared_from_this<Container> {
   Phase phase_ = Phase::starting;
   ContainerState state_;
   ContainerSpec spec_;
-  std::optional<Prepared> waiting_for_log_;
+  std::optional<Prepared> waiting_for_log_;  // set while the log is being opened
   std::optional<Cgroup> cgroup_;  // once started
   Fd pidfd_;
   std::shared_ptr<ContainerStreams> streams_;  // until the exit is reported

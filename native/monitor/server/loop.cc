@@ -190,7 +190,7 @@ Status SharedBuffers::map() {
 void SharedBuffers::give_back() { madvise(base_, all_buffers, MADV_DONTNEED); }
 
 void limit_kept_memory() {
-  // The log thread shares the heap: its own arena would cost an idle pod its pages.
+  // One heap for the log thread too: a second arena would add to the memory of an idle pod.
   mallopt(M_ARENA_MAX, 1);
   mallopt(M_MMAP_THRESHOLD, 64 << 10);
   mallopt(M_TRIM_THRESHOLD, 64 << 10);

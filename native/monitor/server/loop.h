@@ -99,9 +99,9 @@ class Loop {
   Timer after(std::chrono::milliseconds delay, Task task);
   // Runs once the current events have been handled; use it to destroy an object that is on the call stack.
   void defer(Task task) { deferred_.push_back(std::move(task)); }
-  // Runs `task` on the loop, soon; from any thread.
+  // Queues `task` to run on the loop. May be called from any thread.
   void post(Task task);
-  // Drops what was posted and has not run.
+  // Drops posted tasks that have not run yet.
   void forget_posted();
   // Called once after each burst of work, after half a second without events.
   void when_quiet(Task task) { when_quiet_ = std::move(task); }
@@ -111,9 +111,9 @@ class Loop {
 
   Status run();  // until stop()
   void stop() { stopped_ = true; }
-  // Handles what is ready now.
+  // Handles the events that are ready, without waiting.
   Status run_ready();
-  // Readable (epoll(7)) when something is ready: for whoever lets the loop run only then.
+  // A descriptor that is readable (epoll(7)) while events are ready, for a caller that uses run_ready().
   int readiness() const { return epoll_.get(); }
 
  private:

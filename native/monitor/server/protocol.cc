@@ -23,7 +23,7 @@ Status check_size(FrameType type, size_t size) {
       if (size == 4) return {};
       return bad_frame("the payload of RESIZE must be 4 bytes");
     default:
-      return bad_frame("type " + std::to_string(static_cast<int>(type)) + " is not a frame that clients send");
+      return bad_frame("type " + std::to_string(static_cast<int>(type)) + " is not one that clients send");
   }
 }
 
@@ -46,7 +46,8 @@ Result<Frame> read_frame(std::string_view input, size_t& size) {
   size = 0;
   if (input.size() < frame_header_size) return Frame{};
   if (byte_at(input, 1) != protocol_version) {
-    return bad_frame("version " + std::to_string(byte_at(input, 1)) + " is not supported, this monitor supports 1");
+    return bad_frame("version " + std::to_string(byte_at(input, 1)) +
+                     " is not supported; this monitor supports version 1");
   }
   if (input[2] != 0 || input[3] != 0) return bad_frame("the reserved bytes of the header are not zero");
   auto type = static_cast<FrameType>(byte_at(input, 0));

@@ -129,7 +129,8 @@ std::optional<Error> failure_in(const volatile Report& report) {
   }
   if (step == Step::set_groups && error_number == EINVAL) {
     error.error_number = 0;
-    error.detail = "they are more than the 65536 that a process may have, or the pod's user namespace does not map one";
+    error.detail =
+        "a process may have at most 65536 groups, and the pod's user namespace must map each of them";
     error.kind = Kind::invalid;
   }
   if (step == Step::map_owners && error_number == EINVAL) {

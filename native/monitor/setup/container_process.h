@@ -26,7 +26,7 @@ void drop_capabilities(const Child& child);
 class ContainerProcess {
  public:
   struct Surroundings {
-    std::string_view container_id;  // names the session keyrings of its init and of each exec, which share none
+    std::string_view container_id;  // for the name of the session keyrings: the init and each exec have their own
     bool in_user_namespace = false;
     // Others can see the process from its first moment: it starts with its final credentials, and runs only the last
     // steps.

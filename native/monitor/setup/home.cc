@@ -32,8 +32,8 @@ bool is_number(std::string_view field, uid_t& number) {
   return code == std::errc() && rest == field.data() + field.size();
 }
 
-// name:password:uid:gid:comment:home:shell
-bool has_home(std::string_view line, uid_t wanted, std::string_view& home) {
+// True if the line, name:password:uid:gid:comment:home:shell, is of that user.
+bool parse_home(std::string_view line, uid_t wanted, std::string_view& home) {
   const std::string_view name = take_field(line);
   take_field(line);
   uid_t uid, gid;
@@ -71,7 +71,7 @@ void find_home(uid_t uid, char (&home)[max_home]) {
     std::string_view left(text, filled);
     for (size_t end = left.find('\n'); end != left.npos; end = left.find('\n')) {
       std::string_view found;
-      if (!std::exchange(is_rest, false) && has_home(left.substr(0, end), uid, found)) {
+      if (!std::exchange(is_rest, false) && parse_home(left.substr(0, end), uid, found)) {
         if (found.empty() || found.find('\0') != found.npos) return;
         memcpy(home, found.data(), found.size());
         home[found.size()] = '\0';

@@ -26,8 +26,9 @@ namespace keelson {
 namespace {
 
 // Files of procfs that programs like lxcfs cover to show a container its own statistics, and two that are covered for
-// CRIU and by programs that run without FIPS, as runc and crun allow. Covering anything else in procfs could defeat
-// what is written to the kernel there, like security labels (CVE-2019-16884 and similar).
+// CRIU and by programs that run without FIPS, as runc and crun allow. A mount over
+// any other file of procfs could intercept what is written to the kernel there, such as security labels (CVE-2019-16884
+// and similar).
 bool may_cover_in_proc(std::string_view destination) {
   static constexpr std::string_view files[] = {
       "/proc/cpuinfo", "/proc/diskstats", "/proc/loadavg", "/proc/meminfo",

@@ -29,7 +29,7 @@ struct PlannedMount {
   const std::string& label;  // SELinux label of what is created for it; empty: none
   Kind kind = Kind::filesystem;
   std::vector<std::pair<std::string, std::string>> options = {};  // key, value; "" for a flag
-  bool cgroup_v2 = false;               // a new cgroup2 mount, or `entries[0]`, the host's; else v1
+  bool cgroup_v2 = false;               // cgroup2, newly mounted unless `entries` has the host's; false: v1
   std::vector<CgroupEntry> entries = {};
   ImagePlan* image = nullptr;           // the image that a bind mount shows
   Fd owners = {};                       // user namespace that maps the owners of a bind mount

@@ -257,7 +257,7 @@ void leave_procfs(const Child& child) {
 void limit_resources(const Child& child) {
   constexpr rlimit none = {0, 0};
   constexpr rlimit seconds = {2, 2};
-  child.check(setrlimit(RLIMIT_AS, &none), Step::set_limit, "memory");  // no more than it has
+  child.check(setrlimit(RLIMIT_AS, &none), Step::set_limit, "memory");  // it cannot allocate any more
   child.check(setrlimit(RLIMIT_CPU, &seconds), Step::set_limit, "processor time");
 }
 

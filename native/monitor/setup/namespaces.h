@@ -92,8 +92,8 @@ class SharedPidNamespace {
   explicit operator bool() const { return static_cast<bool>(space_); }
   std::vector<int> descriptors() const { return {space_.get(), mounts_.get()}; }
 
-  // In the child: its own children are created in the namespace from now on; opens the namespace's procfs for each
-  // mount of one.
+  // In the child: its own children are created in the namespace from now on. Gives every planned mount of type "proc" a
+  // copy of the namespace's procfs.
   void join(const Child& child, std::vector<PlannedMount>& mounts) const;
 
  private:

@@ -149,7 +149,8 @@ class Spawn final : public Attempt, public std::enable_shared_from_this<Spawn> {
   void settle_when_dead();
   void give_up();
   Error silent_death() const;
-  // Whether end of file on the socket means execve or death. Not with this way: the helper closes everything earlier.
+  // Whether end of file on the socket means execve or death. Not in a shared PID namespace, where the helper closes
+  // everything earlier.
   bool ends_with_socket() const { return options_.way != SpawnWay::helper_then_shared_namespace; }
   bool is_helped() const { return options_.way != SpawnWay::direct; }
   pid_t process() const { return *static_cast<volatile pid_t*>(pages_.pid()); }

@@ -258,7 +258,7 @@ std::vector<std::string> read_layers(Reader& reader, const Json& json) {
   const size_t count = json.items().size();
   if (count == 0) reader.refuse("\"lower\" is empty");
   if (count > most_overlay_layers) {
-    reader.refuse("\"lower\" names " + std::to_string(count) + " directories, and overlayfs takes " +
+    reader.refuse("\"lower\" names " + std::to_string(count) + " directories, but overlayfs supports at most " +
                   std::to_string(most_overlay_layers));
   }
   return read_paths(reader, json, "a lower directory");

@@ -190,7 +190,8 @@ test.each([false, true])(
 
 test("a client that blocked the container when it exited gets the complete last output", async () => {
   await withPod({}, async (pod) => {
-    // More than lies between here and there, and less than that and a wide pipe, in pieces that never fill a narrow one.
+    // More than the buffers between the container and this client hold, but not more than these and a widened pipe,
+    // written in pieces that never fill a pipe of the default size.
     const script = "read go; for piece in $(seq 160); do head -c 4096 /dev/zero; done";
     await pod.run("a", { args: ["sh", "-c", script], stdin: true });
     const call = pod.call("attach", { id: "a", stdin: true });
@@ -272,7 +273,7 @@ test("a terminal is still read after no process had it open for a while, and its
     for (const call of [attached, executed]) expect(call.output()).toBe("go\r\ntwo\r\nthree\r\n");
     expect(pod.logLines("a")).toEqual(["stdout F go\r", "stdout F two\r", "stdout F three\r"]);
     const short = pod.exec("b", ["sh", "-c", "sleep 5 </dev/null >/dev/null 2>&1 & echo now"], { tty: true });
-    expect(await milliseconds(() => short.frame(Type.reply))).toBeLessThan(900); // not the limit for what others hold
+    expect(await milliseconds(() => short.frame(Type.reply))).toBeLessThan(900); // not the limit for streams that others hold open
     expect(short.output()).toBe("now\r\n");
   });
 });

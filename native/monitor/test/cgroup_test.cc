@@ -222,7 +222,7 @@ bool has_inotify_instance() {
   });
 }
 
-// The kernel notifies of changes to memory.events like to cgroup.events, which also a cgroup without controllers has.
+// The kernel reports changes of memory.events in the same way as those of cgroup.events, which every cgroup has.
 void detects_oom_kills_without_inotify() {
   const RealCgroup real;
   if (real.path.empty()) return;

@@ -63,7 +63,7 @@ void joins_a_line_over_reads() {
   EXPECT_EQUAL(f.text(), stamp + " stderr F other\n" + stamp + " stdout F hello\n" + stamp + " stdout P rest\n");
 }
 
-// The same records come out wherever the reads were cut.
+// The records are the same wherever the reads were split.
 void splits_at_exactly_16384() {
   for (size_t cut : {size_t{1}, size_t{100}, size_t{16383}, size_t{16384}, size_t{16385}, size_t{40000}}) {
     LogFixture f;

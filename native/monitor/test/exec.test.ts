@@ -68,7 +68,7 @@ test("a user that is not root can reopen its streams by path", async () => {
     const script = "echo out >/dev/stdout; echo err >/dev/stderr; echo $?";
     await pod.run("a", { args: ["sh", "-c", `${script}; sleep 1000`], uid: 1000, log: true });
     expect(await pod.execOutput("a", "sh", "-c", script)).toBe("out\n0\n");
-    await until("it is logged", () => pod.logLines("a").includes("stdout F 0"));
+    await until("the log has the exit code", () => pod.logLines("a").includes("stdout F 0"));
     expect(pod.logLines("a").toSorted()).toEqual(["stderr F err", "stdout F 0", "stdout F out"]);
   });
 });

@@ -1,4 +1,4 @@
-// Logs on a file system that does not answer: one that is frozen, as fsfreeze(8) does for a snapshot of its disk.
+// Logs on a file system that does not respond, because it is frozen, as fsfreeze(8) does for a snapshot of a disk.
 
 import { execFileSync, spawn } from "node:child_process";
 import { mkdtempSync, readdirSync, readFileSync, renameSync, rmSync } from "node:fs";
@@ -8,7 +8,7 @@ import { expect, test } from "vitest";
 import { Type } from "./call.ts";
 import { TestPod, until } from "./monitor-pod.ts";
 
-/** How long a call may take while a log is stuck; a stuck call never returns. */
+/** How long a call may take while the log is stuck; a call that hangs never returns. */
 const soonMs = 3000;
 /** How long the exit of a container waits for its log. */
 const logLimitMs = 5000;
@@ -57,7 +57,7 @@ test("a container whose log is stuck can be stopped, and so can its pod", async 
     const begun = performance.now();
     await expect(pod.ask("stop", { id: "a", signal: 15, timeout_ms: 10 })).resolves.toMatchObject({ exit_code: 137 });
     expect(performance.now() - begun).toBeLessThan(logLimitMs + soonMs);
-    expect(pod.warnings()).toContain("its log's file system does not answer");
+    expect(pod.warnings()).toContain("the file system of its log does not respond");
     await soon(pod.ask("delete", { id: "a" }));
     const hung = pod.call("start", { ...pod.prepare("b", {}), log_path: log });
     await soon(pod.ask("state"));
@@ -78,14 +78,14 @@ test("the log thread ends when nothing is written", async () => {
 
 interface FrozenLog {
   readonly pod: TestPod;
-  /** On its own file system. */
+  /** Path of a log on a file system of its own. */
   readonly log: string;
   readonly thaw: () => void;
 }
 
 /**
- * A pod and a file system for `freeze`, which is still frozen when the pod is shut down. It is always thawed: nothing can
- * kill a process that hangs there.
+ * Provides a pod, and a log whose file system `freeze` freezes. The pod is shut down before it is thawed. It is always
+ * thawed in the end, because nothing can kill a process that hangs on it.
  */
 async function withFrozenLog(body: (frozen: FrozenLog) => Promise<void>): Promise<void> {
   const directory = mkdtempSync(join(tmpdir(), "keelson-stall-"));
@@ -129,7 +129,7 @@ function thawed(disk: string): boolean {
   }
 }
 
-/** As ps(1) has it; undefined when there is none. */
+/** The thread's state letter as in ps(1); undefined if there is no such thread. */
 function stateOfLogThread(pod: TestPod): string | undefined {
   const tasks = `/proc/${pod.pid}/task`;
   for (const task of readdirSync(tasks)) {
@@ -141,7 +141,7 @@ function stateOfLogThread(pod: TestPod): string | undefined {
 
 async function soon<Result>(work: Promise<Result>, limitMs = soonMs): Promise<Result> {
   const late = Promise.withResolvers<never>();
-  const timer = setTimeout(() => late.reject(new Error(`not within ${limitMs} ms`)), limitMs);
+  const timer = setTimeout(() => late.reject(new Error(`no result within ${limitMs} ms`)), limitMs);
   try {
     return await Promise.race([work, late.promise]);
   } finally {

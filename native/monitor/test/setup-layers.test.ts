@@ -62,7 +62,10 @@ describe.each(builds)("layers in one page, $build build", ({ program }) => {
   test("more layers than overlayfs supports are refused, and so is a path too long for the page", () => {
     const layers = makeLayers(2);
     const many = Array.from({ length: 501 }, (_, at) => layers[at % 2] ?? "");
-    expect(mountRoot(many, {})).toMatchObject({ status: 1, news: expect.stringContaining("overlayfs takes 500") });
+    expect(mountRoot(many, {})).toMatchObject({
+      status: 1,
+      news: expect.stringContaining("overlayfs supports at most 500"),
+    });
     const long = `/${"directory/".repeat(300)}`;
     const { news } = mountRoot(layers, { upper: `${long}upper`, work: `${long}work` });
     expect(news).toContain("with one page of options: Argument list too long");

@@ -209,7 +209,7 @@ describe.each(builds)("process setup, $build build", ({ program }) => {
       expect(news.at(-1)).toMatchObject({
         event: "error",
         kind: "invalid",
-        message: expect.stringContaining("set the groups: they are more than the 65536 that a process may have"),
+        message: expect.stringContaining("set the groups: a process may have at most 65536 groups"),
       });
     });
 

@@ -71,7 +71,7 @@ void widens_only_full_pipes() {
   EXPECT_EQUAL(width_of(pipes->out), wide);
   width.follow(pipes->out.get(), wide);
   EXPECT_EQUAL(width_of(pipes->out), wide);
-  // It is being filled again.
+  // It stays wide while it is being filled again.
   const std::string more(2 * usual, 'x');
   EXPECT_EQUAL(write(pipes->theirs.out.get(), more.data(), more.size()), static_cast<long>(more.size()));
   width.follow(pipes->out.get(), 100);
