@@ -95,7 +95,7 @@ Napi::Object register_functions(Napi::Env env, Napi::Object exports) {
   exports.Set("limitKeptMemory", method_at_once(env, limit_kept_memory));
   exports.Set("reuseFreedBuffers", method_at_once(env, reuse_freed_buffers));
   exports.Set("trimHeap", method_at_once(env, trim_heap));
-  exports.Set("letGoOfProgram", method_at_once(env, let_go_of_program));
+  exports.Set("letGoOfProgram", method_at_once(env, drop_program_pages));
   exports.Set("exitNow", method_at_once<size>(env, [](uint64_t code) { _exit(static_cast<int>(code)); }));
   return exports;
 }

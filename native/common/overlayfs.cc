@@ -45,7 +45,7 @@ Status make_opaque(int directory) {
   return {};
 }
 
-Status tell_of_whiteouts(int directory) {
+Status mark_has_whiteouts(int directory) {
   if (::fsetxattr(directory, "trusted.overlay.origin", "", 0, 0) != 0) return fail_errno("mark the whiteout's directory");
   return {};
 }

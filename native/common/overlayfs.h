@@ -19,7 +19,7 @@ bool is_opaque(int directory);
 Status make_opaque(int directory);
 // Marks a directory that has whiteouts. If no other layer has the directory, overlayfs would list the whiteouts in it as
 // names that cannot be opened, unless the directory looks copied up.
-Status tell_of_whiteouts(int directory);
+Status mark_has_whiteouts(int directory);
 
 // Before Linux 6.5 an overlay context accepts options that it does not know, such as "lowerdir+", and fails only at the
 // mount. Tests `context` itself: closing another context would cost an RCU grace period. On newer kernels the test leaves

@@ -11,7 +11,7 @@ namespace keelson {
 
 namespace {
 
-int unmap_unwritten(dl_phdr_info* object, size_t, void*) {
+int drop_unwritten(dl_phdr_info* object, size_t, void*) {
   const uintptr_t page = static_cast<uintptr_t>(::getpagesize());
   for (const ElfW(Phdr)& segment : std::span(object->dlpi_phdr, object->dlpi_phnum)) {
     if (segment.p_type != PT_LOAD || (segment.p_flags & PF_W) != 0) continue;
@@ -24,6 +24,6 @@ int unmap_unwritten(dl_phdr_info* object, size_t, void*) {
 
 }  // namespace
 
-void let_go_of_program() { ::dl_iterate_phdr(unmap_unwritten, nullptr); }
+void drop_program_pages() { ::dl_iterate_phdr(drop_unwritten, nullptr); }
 
 }  // namespace keelson

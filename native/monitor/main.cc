@@ -125,7 +125,7 @@ Status run(const std::string& pod_dir, const Fd& empty_mounts, Readiness& readin
 
   limit_kept_memory();
   const std::unique_ptr<Loop> loop = TRY(Loop::create());
-  loop->when_quiet([&loop] { give_back_memory(loop->buffers()); });
+  loop->when_quiet([&loop] { release_memory(loop->buffers()); });
   const std::unique_ptr<LogThread> log_thread = TRY(LogThread::create(*loop));
   Reaper reaper(*loop);
   TRY(reaper.open());

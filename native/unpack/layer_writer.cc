@@ -115,7 +115,7 @@ Status LayerWriter::write_at(const Entry& entry, const LayerPath& path, TarReade
 // directory, it becomes opaque.
 Status LayerWriter::write_whiteout(int parent, std::string name) {
   TRY(root_.take_inode());
-  if (mknodat(parent, name.c_str(), S_IFCHR, makedev(0, 0)) == 0) return tell_of_whiteouts(parent);
+  if (mknodat(parent, name.c_str(), S_IFCHR, makedev(0, 0)) == 0) return mark_has_whiteouts(parent);
   if (errno != EEXIST) return fail_errno("create the whiteout");
   Fd present(openat(parent, name.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
   if (present) {

@@ -30,7 +30,7 @@ const char constant[] = "a constant of the program";
 void a_program_goes_on_when_its_pages_are_let_go() {
   static int counter = 7;
   ++counter;
-  let_go_of_program();
+  drop_program_pages();
   CLAIM(std::string(constant) == "a constant of the program");
   CLAIM(counter == 8);
 }

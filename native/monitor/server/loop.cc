@@ -198,24 +198,23 @@ void limit_kept_memory() {
 
 namespace {
 
-// Pages of the stack that only calls used which have returned. The page below this function's own stays, for the calls that it
-// makes.
-void give_back_stack() {
+// Releases the stack's pages below the current frames, except for one page: the calls made from here need it.
+void release_stack() {
   constexpr uintptr_t page = 4 << 10;
   constexpr uintptr_t deepest = 96 << 10;
   const uintptr_t end = (reinterpret_cast<uintptr_t>(__builtin_frame_address(0)) & ~(page - 1)) - page;
-  // Of what is not mapped it says ENOMEM, and does the rest.
+  // Where part of the range is not mapped it fails with ENOMEM, after it has done the rest.
   madvise(reinterpret_cast<void*>(end - deepest), deepest, MADV_DONTNEED);
 }
 
 }  // namespace
 
-void give_back_memory(SharedBuffers& buffers) {
+void release_memory(SharedBuffers& buffers) {
   buffers.give_back();
   malloc_trim(0);
-  give_back_stack();
+  release_stack();
   // Until epoll_wait(2) as little of the C library as possible should run: its pages would be faulted in again.
-  let_go_of_program();
+  drop_program_pages();
 }
 
 }  // namespace keelson

@@ -149,11 +149,11 @@ class Loop {
   bool stopped_ = false;
 };
 
-// Makes malloc return freed memory to the kernel, without which give_back_memory() would have no effect. An idle pod
+// Makes malloc return freed memory to the kernel, without which release_memory() would have no effect. An idle pod
 // should only use memory for its state.
 void limit_kept_memory();
 
 // Returns the memory used by a burst of work: pages of the buffers, the heap and the stack, and of the program's own code.
-void give_back_memory(SharedBuffers& buffers);
+void release_memory(SharedBuffers& buffers);
 
 }  // namespace keelson

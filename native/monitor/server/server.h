@@ -21,8 +21,8 @@ class Server {
   // Streams reserved for `brief` execs: sessions and forwarded ports, however many, must not make a probe fail.
   static constexpr long kept_for_brief = 16;
   static constexpr size_t max_connections = 192;
-  // Finished and refused connections whose clients may still be reading the last frame. At these limits new connections
-  // wait to be accepted.
+  // Finished and refused connections, whose clients may still be reading the last frame. While there are `max_connections`
+  // plus `max_over` connections, or `max_refused` refused ones, new ones wait to be accepted.
   static constexpr size_t max_over = 64;
   static constexpr size_t max_refused = 32;
   // Length of the accept queue; beyond it connect(2) itself fails with EAGAIN.
