@@ -1,5 +1,5 @@
 // Serializes the network's tasks: one at a time for each sandbox (CNI forbids concurrent operations on the same
-// container), and GC alone.
+// container), and GC while no other task runs.
 
 import { isDoneWithin, Slots, trackWork } from "../native/index.ts";
 

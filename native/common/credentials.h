@@ -1,7 +1,7 @@
-// Changes the credentials of the calling thread alone: the system calls themselves.
+// System calls that change the credentials of the calling thread only.
 //
-// The C library's functions of these names change those of every thread that it knows of (nptl(7)). A process that was
-// cloned from one with several threads has only one of them, and could wait for the others forever.
+// The C library's functions change those of all threads (nptl(7)). A process cloned from one with several threads has only
+// one of them, and these functions could wait for the others forever.
 #pragma once
 
 #include <sys/syscall.h>

@@ -19,7 +19,7 @@ class CgroupHost {
  public:
   // `cgroup_hierarchies` of sandbox.json.
   static Result<CgroupHost> parse(const Json& hierarchies);
-  bool unified() const { return unified_only_; }           // cgroup v2 alone
+  bool unified() const { return unified_only_; }           // cgroup v2 only
   const std::string& v2_root() const { return v2_root_; }  // "" when there is none; ".../unified" on hybrid
   const std::vector<std::pair<std::string, std::string>>& v1() const { return v1_; }  // controller, mount point
   std::vector<std::string> v1_roots() const;               // the mount points, each once
