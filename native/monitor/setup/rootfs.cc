@@ -68,7 +68,7 @@ Fd overlay_mount(const Child& child, const OverlayPlan& plan, const std::vector<
   }
   // Redirect and metacopy attributes in a layer are not followed, whatever the host's overlayfs defaults are.
   set("redirect_dir", "nofollow", "redirect_dir");
-  set("metacopy", "off", "redirect_dir");
+  set("metacopy", "off", "metacopy");
   child.check(fs_label(fs.get(), plan.label), Step::mount_root, plan.label.c_str());
   return child.check(fs_mount(fs.get(), 0), Step::mount_root);
 }
