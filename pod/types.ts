@@ -235,7 +235,7 @@ export type ContainerPhase =
       readonly startedAt: bigint;
       readonly finishedAt: bigint;
       readonly exitCode: number;
-      /** CRI's reason: Completed, Error, OOMKilled, StartError. */
+      /** CRI's reason: Completed, Error, OOMKilled, StartError, Unknown (nobody saw the exit). */
       readonly reason: string;
       readonly message: string;
     };
