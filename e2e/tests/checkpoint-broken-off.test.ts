@@ -187,7 +187,9 @@ function isOfHost(pid: number): boolean {
 }
 
 function isFrozen({ pid }: Counting): boolean {
-  // Reads the v1 freezer hierarchy, which hybrid hosts have.
-  const [, path = ""] = /freezer:(.*)/.exec(readFileSync(`/proc/${pid}/cgroup`, "utf8")) ?? [];
-  return readFileSync(`/sys/fs/cgroup/freezer${path}/freezer.state`, "utf8").startsWith("FROZEN");
+  const cgroups = readFileSync(`/proc/${pid}/cgroup`, "utf8");
+  const v1 = /freezer:(.*)/.exec(cgroups)?.[1];
+  if (v1 !== undefined) return readFileSync(`/sys/fs/cgroup/freezer${v1}/freezer.state`, "utf8").startsWith("FROZEN");
+  const v2 = /^0::(.*)/m.exec(cgroups)?.[1];
+  return readFileSync(`/sys/fs/cgroup${v2}/cgroup.events`, "utf8").includes("frozen 1");
 }
