@@ -82,7 +82,8 @@ Result<SandboxSpec> parse_sandbox(std::string_view sandbox_json) {
   spec.id = root["id"].string();
   if (!is_pod_id(spec.id)) return bad("its id is not 1 to 64 lower-case hexadecimal digits");
   spec.hostname = root["hostname"].string();
-  if (spec.hostname.size() > 64 || spec.hostname.find('\0') != std::string::npos) return bad("its hostname is too long");
+  if (spec.hostname.size() > 64) return bad("its hostname is longer than 64 bytes");
+  if (spec.hostname.find('\0') != std::string::npos) return bad("its hostname contains a NUL character");
 
   const struct {
     const char* name;

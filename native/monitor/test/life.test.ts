@@ -377,6 +377,13 @@ test("a sandbox that cannot be created is an ERROR on descriptor 3, with everyth
     };
     writeFileSync(join(directory, "sandbox.json"), JSON.stringify(spec));
     await expect(spawnMonitor(directory)).rejects.toMatchObject({ kind: "invalid" });
+    for (const [hostname, reason] of [
+      ["h".repeat(65), "longer than 64 bytes"],
+      ["h\0", "a NUL character"],
+    ]) {
+      writeFileSync(join(directory, "sandbox.json"), JSON.stringify({ ...spec, hostname }));
+      await expect(spawnMonitor(directory)).rejects.toThrow(reason);
+    }
     expect(readFileSync("/proc/self/mountinfo", "utf8")).not.toContain(directory);
     expect(existsSync("/sys/fs/cgroup/memory/keelson-test-bad")).toBe(false);
     expect(existsSync(join(directory, "monitor.sock"))).toBe(false);
