@@ -159,6 +159,17 @@ describe("spawnMonitor", () => {
     await expect.poll(forkServers).toEqual([]);
   });
 
+  it("keeps its server after a request whose descriptor did not arrive", async () => {
+    await pods.withPod(async () => undefined);
+    const [server = 0] = forkServers();
+    const limit = (soft: string) => execFileSync("prlimit", [`--pid=${server}`, `--nofile=${soft}:`]);
+    limit("3");
+    await expect(pods.spawn(pods.makePod())).rejects.toMatchObject({ name: "monitorNotStarted" });
+    limit("1024");
+    await pods.withPod(async (_, { monitor }) => void (await monitor.hello(soon)));
+    expect(forkServers()).toEqual([server]);
+  });
+
   it("starts another server after the previous one has been killed", async () => {
     for (let round = 0; round < 5; round += 1) {
       await pods.withPod(async () => undefined);

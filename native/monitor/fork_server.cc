@@ -14,14 +14,18 @@ namespace keelson {
 
 namespace {
 
-// Fails with errno 0 when the other end is closed, or on a message without a descriptor, which the daemon never sends.
+// Fails with errno 0 when the other end is closed. A message arrives without its descriptor if this process can have no
+// more, or a security module refuses it: the kernel has closed the readiness then, so the daemon knows, and requests that
+// wait behind it must not be lost.
 Result<ForkRequest> receive(int socket) {
   char path[PATH_MAX];
-  ssize_t size = 0;
-  Fd readiness = receive_with_descriptor(socket, path, size, 0);
-  if (size < 0) return fail_errno("receive a request");
-  if (!readiness) return fail_errno("receive a request", 0);
-  return ForkRequest{std::string(path, static_cast<size_t>(size)), std::move(readiness)};
+  for (;;) {
+    ssize_t size = 0;
+    Fd readiness = receive_with_descriptor(socket, path, size, 0);
+    if (size < 0) return fail_errno("receive a request");
+    if (size == 0) return fail_errno("receive a request", 0);
+    if (readiness) return ForkRequest{std::string(path, static_cast<size_t>(size)), std::move(readiness)};
+  }
 }
 
 // The arguments of a process lie contiguously in memory, and /proc/<pid>/cmdline shows what is there. All pod
