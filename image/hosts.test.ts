@@ -1,5 +1,6 @@
 // A registry's endpoints by hosts.toml and the certificates next to it. For pulls from them see mirrors.test.ts.
 
+import { execFileSync } from "node:child_process";
 import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import path from "node:path";
@@ -121,6 +122,15 @@ describe("endpoints", () => {
     await writeFile(path.join(directory, "reg.io/client.pem"), "both");
     const both = Buffer.from("both");
     expect(await loadEndpoints(directory, "reg.io")).toMatchObject([{ tls: { cert: both, key: both } }]);
+  });
+
+  test.each(["hosts.toml", "ca.crt", "named.pem"])("are refused, not waited for, if %s is a FIFO", async (name) => {
+    await write("reg.io", 'ca = "named.pem"');
+    if (name === "ca.crt") await rm(path.join(directory, "reg.io/hosts.toml"));
+    const fifo = path.join(directory, "reg.io", name);
+    await rm(fifo, { force: true });
+    execFileSync("mkfifo", [fifo]);
+    await expect(loadEndpoints(directory, "reg.io")).rejects.toThrow(/cannot be read \(.*it is not a regular file\)/);
   });
 
   test("a section for the server's own address gives the server its settings", async () => {

@@ -4,11 +4,11 @@
 // mirrors, tried in the file's order, and the server, tried last. Without that file, certificates with Docker's file
 // names in the same directory are used. Read again on every pull.
 
-import { readdir, readFile } from "node:fs/promises";
+import { readdir } from "node:fs/promises";
 import { isIP } from "node:net";
 import path from "node:path";
 import { parse, type TomlTable, type TomlValue } from "smol-toml";
-import { isErrno, messageOf } from "../native/index.ts";
+import { isErrno, messageOf, readBounded, readBoundedBytes } from "../native/index.ts";
 import { imageErrors } from "./errors.ts";
 
 /** TLS settings of one host, as node:tls takes them. */
@@ -18,6 +18,9 @@ export interface TlsSettings {
   readonly key?: Buffer;
   readonly rejectUnauthorized?: boolean;
 }
+
+/** A bundle of all public certificate authorities takes a quarter of a megabyte. */
+const maxFileBytes = 16 << 20;
 
 /** For hosts without any TLS settings. */
 export const noTls: TlsSettings = {};
@@ -41,7 +44,7 @@ export async function loadEndpoints(directory: string, registry: string): Promis
   const portForm = registry.replace(/:([0-9]+)$/, "_$1_");
   for (const name of new Set([portForm, registry, "_default"])) {
     const file = path.join(directory, name, "hosts.toml");
-    const text = await readFile(file, "utf8").catch((error: unknown) => {
+    const text = await readBounded(file, maxFileBytes).catch((error: unknown) => {
       if (isErrno(error, "ENOENT", "ENOTDIR")) return undefined;
       throw imageErrors.invalidHosts({ file, problem: `it cannot be read (${messageOf(error)})` }, error);
     });
@@ -59,7 +62,7 @@ async function certificateFiles(directory: string): Promise<TlsSettings | undefi
     throw imageErrors.invalidHosts({ file: directory, problem: `it cannot be read (${messageOf(error)})` }, error);
   });
   const read = (name: string) =>
-    readFile(path.join(directory, name)).catch((error: unknown) => {
+    readBoundedBytes(path.join(directory, name), maxFileBytes).catch((error: unknown) => {
       const problem = `${name} cannot be read (${messageOf(error)})`;
       throw imageErrors.invalidHosts({ file: directory, problem }, error);
     });
@@ -170,7 +173,7 @@ class HostsFile {
   }
 
   #read(name: string): Promise<Buffer> {
-    return readFile(path.resolve(path.dirname(this.#file), name)).catch((error: unknown) => {
+    return readBoundedBytes(path.resolve(path.dirname(this.#file), name), maxFileBytes).catch((error: unknown) => {
       throw this.#invalid(`${name} cannot be read (${messageOf(error)})`);
     });
   }

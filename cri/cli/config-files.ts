@@ -1,6 +1,6 @@
 // Reads config.toml and config.toml.d/*.toml into one flat map of dotted keys, checked against the known ones.
 
-import { readdir, readFile } from "node:fs/promises";
+import { readdir, readFile, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { parse, TomlDate, TomlError } from "smol-toml";
 import { firstLine, isErrno } from "../../native/index.ts";
@@ -52,6 +52,8 @@ async function dropIns(directory: string): Promise<string[]> {
 
 async function read(path: string, mayBeMissing: boolean): Promise<string | undefined> {
   try {
+    // Opening one waits for a writer. /dev/null is allowed, because a link to it disables a drop-in.
+    if ((await stat(path)).isFIFO()) throw new Error("it is a FIFO");
     return utf8.decode(await readFile(path));
   } catch (error) {
     if (mayBeMissing && isErrno(error, "ENOENT")) return undefined;

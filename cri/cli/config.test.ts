@@ -1,5 +1,6 @@
 // The configuration: defaults, file, drop-ins, flags, and every kind of mistake.
 
+import { execFileSync } from "node:child_process";
 import { mkdir, mkdtemp, rm, symlink, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -47,6 +48,7 @@ test("drop-ins override the file in the order of their names, and flags override
   );
   await writeFile(`${file}.d/30.toml.bak`, "nonsense");
   await symlink("operator@node.1", `${file}.d/.#20.toml`);
+  await symlink("/dev/null", `${file}.d/40.toml`);
   const config = await loadConfig(file, new Map([["log.level", "error"]]));
   expect(config).toMatchObject({ root: "/three", logLevel: "error", socket: "/s/keelson.sock" });
   expect([...config.handlers]).toEqual([
@@ -160,6 +162,11 @@ describe("an invalid configuration", () => {
   test("bytes that are not UTF-8", async () => {
     await writeFile(file, Buffer.from('root = "/caf\u00e9"', "latin1"));
     await expect(loadConfig(file)).rejects.toThrow(`${file} cannot be read: The encoded data was not valid`);
+  });
+
+  test("a FIFO, which would block the start", async () => {
+    execFileSync("mkfifo", [file]);
+    await expect(loadConfig(file)).rejects.toThrow(`${file} cannot be read: it is a FIFO`);
   });
 
   test("a drop-in is checked like the file", async () => {
