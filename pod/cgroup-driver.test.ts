@@ -3,7 +3,7 @@
 import { mkdir, readdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { beforeEach, describe, expect, test } from "vitest";
-import { podCgroup } from "./cgroup-driver.ts";
+import { checkCgroupRoot, podCgroup } from "./cgroup-driver.ts";
 import { clearCgroup } from "./cgroups.ts";
 import { newSandboxId } from "./ids.ts";
 import type { Scope } from "./systemd/units.ts";
@@ -37,6 +37,13 @@ test("a parent in the other driver's form is refused", () => {
       expect.objectContaining({ code: "InvalidArgument", message: expect.stringContaining(wanted) }),
     );
   }
+});
+
+test("a cgroup.root that cannot be a slice is refused with the driver systemd", () => {
+  for (const root of ["/", "/a b"])
+    expect(() => checkCgroupRoot("systemd", root)).toThrow(`The key cgroup.root is ${root}, which is not the name of`);
+  checkCgroupRoot("systemd", "/keelson/test");
+  checkCgroupRoot("cgroupfs", "/");
 });
 
 describe("on a host with systemd", () => {

@@ -26,8 +26,20 @@ export async function isBootedBySystemd(): Promise<boolean> {
   );
 }
 
+/** Also checks that the driver can place pods in `cgroupRoot`. */
+export async function chooseCgroupDriver(configured: CgroupDriver | "auto", cgroupRoot: string): Promise<CgroupDriver> {
+  const driver = await usableDriver(configured);
+  checkCgroupRoot(driver, cgroupRoot);
+  return driver;
+}
+
+/** With systemd it must have the form of a slice. */
+export function checkCgroupRoot(driver: CgroupDriver, cgroupRoot: string): void {
+  if (driver === "systemd" && sliceOfCgroup(cgroupRoot) === undefined) throw podErrors.cgroupRoot({ root: cgroupRoot });
+}
+
 /** `auto` means systemd wherever it runs, because two managers of one cgroup tree conflict. */
-export async function chooseCgroupDriver(configured: CgroupDriver | "auto"): Promise<CgroupDriver> {
+async function usableDriver(configured: CgroupDriver | "auto"): Promise<CgroupDriver> {
   if (configured === "cgroupfs") return configured;
   const missing = !(await isBootedBySystemd())
     ? "systemd is not PID 1 here"

@@ -131,6 +131,11 @@ export const podErrors = catalogue({
     remedy:
       "Let the kubelet detect the driver from the runtime (its default), or set the kubelet's cgroupDriver and Keelson's cgroup.driver to the same value.",
   },
+  cgroupRoot: {
+    code: "InvalidArgument",
+    sentence: "The key cgroup.root is {root}, which is not the name of a slice, as the cgroup driver systemd requires.",
+    remedy: "Set it to a path of letters and digits, such as /keelson for keelson.slice.",
+  },
   systemdMissing: {
     code: "FailedPrecondition",
     sentence: "The cgroup driver systemd is configured, but {reason}.",

@@ -259,8 +259,8 @@ async function checkCgroups(): Promise<Finding> {
   );
 }
 
-async function checkCgroupDriver({ cgroupDriver }: Config): Promise<Finding> {
-  const driver = await chooseCgroupDriver(cgroupDriver);
+async function checkCgroupDriver({ cgroupDriver, cgroupRoot }: Config): Promise<Finding> {
+  const driver = await chooseCgroupDriver(cgroupDriver, cgroupRoot);
   return ok("cgroup driver", `${driver}, which the kubelet adopts`);
 }
 

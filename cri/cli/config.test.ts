@@ -133,6 +133,12 @@ describe("an invalid configuration", () => {
     ["IPv6 without brackets", '[metrics]\naddress = "::1:1"', "Set it to an IP address and a port"],
     ["a port out of range", '[metrics]\naddress = "127.0.0.1:65536"', "Set it to an IP address and a port"],
     ["a string for a boolean", '[cni]\nfrom_pod_cidr = "yes"', 'to "yes". Set it to true or false.'],
+    ["no directory for plugins", "[cni]\nbin_dirs = []", "to []. Set it to a list of at least one absolute path."],
+    [
+      "a cgroup outside of its hierarchy",
+      '[cgroup]\nroot = "/a/.."',
+      'to "/a/..". Set it to an absolute path without . and ..',
+    ],
     ["a mixed list", '[cni]\nbin_dirs = ["/a", 1]', "sets the key cni.bin_dirs to"],
     ["invalid TOML", "root = ", "is not valid TOML: Invalid TOML document"],
   ])("%s is reported with its file", async (_name, text, sentence) => {

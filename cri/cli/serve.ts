@@ -98,7 +98,7 @@ export async function serve(
     ),
   ]);
 
-  const cgroupDriver = await chooseCgroupDriver(config.cgroupDriver);
+  const cgroupDriver = await chooseCgroupDriver(config.cgroupDriver, config.cgroupRoot);
   const pods = await openPods({
     host,
     images,

@@ -16,10 +16,15 @@ const path: Kind<string> = {
   parse: (value) => (typeof value === "string" && isAbsolute(value) ? value : undefined),
 };
 
+const cgroup: Kind<string> = {
+  wanted: "an absolute path without . and ..",
+  parse: (value) => (typeof value === "string" && /^(?!.*\/\.\.?(\/|$))\//.test(value) ? value : undefined),
+};
+
 const paths: Kind<readonly string[]> = {
-  wanted: "a list of absolute paths",
+  wanted: "a list of at least one absolute path",
   parse: (value) => {
-    if (!Array.isArray(value)) return undefined;
+    if (!Array.isArray(value) || value.length === 0) return undefined;
     const found = value.filter((each): each is string => typeof each === "string" && isAbsolute(each));
     return found.length === value.length ? found : undefined;
   },
@@ -107,7 +112,7 @@ export const settings = {
   ),
   cgroupRoot: setting(
     "cgroup.root",
-    path,
+    cgroup,
     "/keelson",
     "Cgroup parent of pods that do not set one, in cgroupfs form (systemd: keelson.slice). A kubelet always sets one.",
   ),
