@@ -121,3 +121,12 @@ test.runIf(existsSync(memoryFiles))("names the sysctl that prevents the monitor 
   expect(stdout).toMatch(/^fail +native programs +.*keelson-monitor cannot be executed.*\n +→ .*memfd_noexec/m);
   expect(code).toBe(1);
 });
+
+test("does not blame a sysctl if the monitor cannot be copied to memory for another reason", async () => {
+  const { stdout } = await execute("sh", ["-c", `trap "" XFSZ; ulimit -f 10; exec ${program} check`]).catch(
+    (error) => error,
+  );
+  expect(stdout).toMatch(
+    /^fail +native programs +.*keelson-monitor cannot be executed.*File too large.*\n +→ Remove the limit/m,
+  );
+});

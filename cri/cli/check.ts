@@ -290,7 +290,11 @@ export async function checkPrograms({ monitor, unpacker }: NativePaths): Promise
   const refusal = await loadHost().sealedCopy(monitor).then(closeSync, firstLine);
   if (refusal !== undefined) {
     const detail = `${monitor} cannot be executed from a sealed memfd: ${refusal}`;
-    return fail("native programs", detail, "Set the sysctl vm.memfd_noexec to 0 or 1.");
+    const isForbidden = (await readFile("/proc/sys/vm/memfd_noexec", "utf8").catch(() => "")).trim() === "2";
+    const remedy = isForbidden
+      ? "Set the sysctl vm.memfd_noexec to 0 or 1."
+      : "Remove the limit or the shortage that the message names; the daemon copies its monitor to memory at its start.";
+    return fail("native programs", detail, remedy);
   }
   return ok("native programs", versions.join(", "));
 }
