@@ -28,6 +28,13 @@ export const podErrors = catalogue({
     sentence: "Pod sandbox {id} with the same name, namespace, uid and attempt already exists and is stopped.",
     remedy: "Remove it, or run the sandbox with the next attempt number.",
   },
+  leftAlone: {
+    code: "FailedPrecondition",
+    sentence:
+      "Pod sandbox or container {id} still exists and is left untouched, because a record cannot be read: {reason}.",
+    remedy:
+      "If a newer keelson wrote it, upgrade again, and drain the node before a downgrade; otherwise repair the file.",
+  },
   handlerUnknown: {
     code: "InvalidArgument",
     sentence: "The runtime handler {handler} is not configured.",

@@ -22,7 +22,7 @@ export async function findOrphans(
   env: Environment,
   sandboxes: ReadonlyMap<string, Sandbox>,
   orphanRecords: readonly ContainerRecord[],
-  leftAlone: ReadonlySet<string>,
+  leftAlone: ReadonlyMap<string, unknown>,
 ): Promise<Orphans> {
   const containers = new Set([...sandboxes.values()].flatMap((sandbox) => [...sandbox.containers.keys()]));
   const isOrphaned = (id: string) => !containers.has(id) && !leftAlone.has(id);

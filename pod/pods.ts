@@ -77,7 +77,7 @@ export class NodePods implements Pods {
     this.#sandboxes = recovered.sandboxes;
     // A snapshot: a start that a request begins before `tidy` runs must not be taken for an interrupted one.
     this.#recovered = { ...recovered, sandboxes: new Map(recovered.sandboxes) };
-    this.#runs = new SandboxRuns(env, this.#sandboxes, this.#closing.signal, {
+    this.#runs = new SandboxRuns(env, this.#sandboxes, recovered.leftAlone, this.#closing.signal, {
       started: (sandbox) => this.#watch(sandbox),
       remove: async (sandbox) => await this.removeSandbox(sandbox.id, this.#closing.signal),
     });
@@ -100,7 +100,7 @@ export class NodePods implements Pods {
     for (const sandbox of this.#recovered.sandboxes.values()) if (sandbox.ready) this.#watch(sandbox);
     await tidy(this.#env, this.#recovered, model, this.#closing.signal);
     if (this.#closing.signal.aborted) return;
-    const living = new Set([...this.#sandboxes.keys(), ...this.#recovered.leftAlone]);
+    const living = new Set([...this.#sandboxes.keys(), ...this.#recovered.leftAlone.keys()]);
     await this.#env.network.collectGarbage(living).catch((error: unknown) => {
       this.#env.log("warn", `network garbage collection failed and will be retried: ${String(error)}`);
     });
@@ -112,7 +112,7 @@ export class NodePods implements Pods {
 
   async stopSandbox(id: string, signal: AbortSignal): Promise<void> {
     const sandbox = findIfAny(this.#sandboxes, id, "sandbox");
-    if (sandbox === undefined) return;
+    if (sandbox === undefined) return this.#refuseLeftAlone(id, "sandbox");
     await this.#inTurn(sandbox, "stop", signal, async () => {
       if (!this.#sandboxes.has(sandbox.id)) return;
       if (sandbox.life === "starting") await this.#remove(sandbox);
@@ -122,8 +122,16 @@ export class NodePods implements Pods {
 
   async removeSandbox(id: string, signal: AbortSignal): Promise<void> {
     const sandbox = findIfAny(this.#sandboxes, id, "sandbox");
-    if (sandbox === undefined) return;
+    if (sandbox === undefined) return this.#refuseLeftAlone(id, "sandbox");
     await this.#inTurn(sandbox, "removal", signal, async () => await this.#remove(sandbox));
+  }
+
+  leftAlone() {
+    return [...this.#recovered.leftAlone].map(([id, { reason, pod }]) => ({
+      id,
+      pod: pod === undefined ? "" : `${pod.namespace}/${pod.name}`,
+      reason,
+    }));
   }
 
   sandbox(id: string): SandboxView {
@@ -176,7 +184,7 @@ export class NodePods implements Pods {
   /** Bypasses the queue: a long grace period must not block the pod, and a later call may shorten it. */
   async stopContainer(id: string, timeoutSeconds: bigint, signal: AbortSignal): Promise<void> {
     const container = findIfAny(this.#containers, id, "container");
-    if (container === undefined) return;
+    if (container === undefined) return this.#refuseLeftAlone(id, "container");
     await orAborted(stopContainer(this.#env, container, inMilliseconds(timeoutSeconds)), signal, () =>
       podErrors.callerGone({ step: "stop", object: `container ${container.id}` }),
     );
@@ -184,7 +192,7 @@ export class NodePods implements Pods {
 
   async removeContainer(id: string, signal: AbortSignal): Promise<void> {
     const container = findIfAny(this.#containers, id, "container");
-    if (container === undefined) return;
+    if (container === undefined) return this.#refuseLeftAlone(id, "container");
     await this.#inTurn(container.sandbox, `removal of container ${container.id}`, signal, async () => {
       if (!this.#containers.has(container.id)) return;
       await removeContainer(this.#env, container);
@@ -329,6 +337,13 @@ export class NodePods implements Pods {
     if (handler === undefined)
       throw podErrors.handlerUnknown({ handler: name, known: [...this.#handlers.keys()].join(", ") });
     return handler;
+  }
+
+  /** A client must not believe that it is gone. */
+  #refuseLeftAlone(text: string, object: "sandbox" | "container"): void {
+    const { leftAlone } = this.#recovered;
+    const found = findIfAny(new Map([...leftAlone.keys()].map((id) => [id, id])), text, object);
+    if (found !== undefined) throw podErrors.leftAlone({ id: found, reason: leftAlone.get(found)?.reason ?? "" });
   }
 
   #watch(sandbox: Sandbox): void {

@@ -143,7 +143,11 @@ describe("files on disk", () => {
       expect((await records.load()).records).toMatchObject([{ id: a, phase: { exitCode: 1 } }]);
     }
     await writeFile(path, `${first}\n${second.replace('"version":2', '"version":3')}\n`);
-    expect((await records.load()).damaged, "an older line must not replace one of a newer keelson").toHaveLength(1);
+    expect(await records.load(), "an older line must not replace one of a newer keelson").toMatchObject({
+      records: [],
+      damaged: [],
+      unreadable: [{ id: a }],
+    });
 
     let longest = 0;
     let shrank = 0;
@@ -208,9 +212,26 @@ describe("versions", () => {
     expect(byId.get(a)).toMatchObject({ removing: false });
   });
 
-  test("a record of a future version is not accepted", async () => {
-    await records.save(container(a));
+  test("records of a newer version are kept, with what is known of their pods", async () => {
+    const [known, other] = [sandbox(), sandbox()];
+    await Promise.all([known, other, container(a)].map((record) => records.save(record)));
+    await rewrite(known.id, 3, (body) => body);
+    await rewrite(other.id, 3, ({ config: _, ...rest }) => ({ ...rest, configuration: {} }));
     await rewrite(a, 3, (body) => body);
+    const { damaged, unreadable } = await records.load();
+    expect(damaged).toEqual([]);
+    const { name, namespace, uid } = known.config.metadata;
+    const reason = expect.stringContaining("a newer keelson wrote it, in version 3");
+    const byId = new Map(unreadable.map(({ id, name: _, ...rest }) => [id, rest]));
+    expect(byId.get(known.id)).toEqual({ reason, pod: { name, namespace, uid } });
+    expect(byId.get(other.id)).toEqual({ reason });
+    expect(byId.get(a)).toEqual({ reason, sandboxId: expect.any(String) });
+    expect(await readdir(directory)).toHaveLength(3);
+  });
+
+  test("a version that no keelson writes counts as damage", async () => {
+    await records.save(container(a));
+    await rewrite(a, 0, (body) => body);
     expect((await records.load()).damaged).toEqual([`${a}.json`]);
   });
 });

@@ -20,6 +20,7 @@ import type {
   Resources,
   SandboxConfig,
   SandboxId,
+  SandboxMetadata,
   SandboxResources,
 } from "./types.ts";
 
@@ -59,16 +60,22 @@ export interface ContainerRecord {
 
 export type ObjectRecord = SandboxRecord | ContainerRecord;
 
+export type PodName = Pick<SandboxMetadata, "name" | "namespace" | "uid">;
+
 /** A record that exists but cannot be read: its pod must not be touched. */
 export interface Unreadable {
   readonly name: string;
   readonly id: string;
   readonly reason: string;
+  /** From a newer keelson's record of a container, if this version finds it there. */
+  readonly sandboxId?: string;
+  /** From a newer keelson's record of a sandbox, if this version finds it there. */
+  readonly pod?: PodName;
 }
 
 export interface LoadedRecords {
   readonly records: readonly ObjectRecord[];
-  /** Names of files without a valid record; these files have been removed. */
+  /** Names of files without a valid record. */
   readonly damaged: readonly string[];
   readonly unreadable: readonly Unreadable[];
 }
@@ -124,27 +131,13 @@ export class Records {
     await Promise.allSettled([...pending, ...this.#running.values()]);
   }
 
-  /** A bad file does not prevent the others from being read. */
+  /** Also removes damaged files, and drafts of files. */
   async load(): Promise<LoadedRecords> {
-    const records: ObjectRecord[] = [];
-    const damaged: string[] = [];
-    const unreadable: Unreadable[] = [];
-    const names = await readdir(this.#directory);
-    const whole = names.filter((name) => name.endsWith(".json"));
-    const files = await readFiles(whole.map((name) => join(this.#directory, name)));
-    for (const [index, name] of whole.entries()) {
-      const file = files[index];
-      if (file === undefined || "error" in file) {
-        unreadable.push({ name, id: basename(name, ".json"), reason: messageOf(file?.error) });
-        continue;
-      }
-      const record = decode(file.bytes.toString());
-      if (record === undefined) damaged.push(name);
-      else records.push(record);
-    }
+    const { names, ...loaded } = await readRecords(this.#directory);
     const drafts = names.filter((name) => !name.endsWith(".json"));
-    await Promise.allSettled([...drafts, ...damaged].map((name) => rm(join(this.#directory, name), { force: true })));
-    return { records, damaged, unreadable };
+    const removed = [...drafts, ...loaded.damaged].map((name) => rm(join(this.#directory, name), { force: true }));
+    await Promise.allSettled(removed);
+    return loaded;
   }
 
   async #write(pending: Pending): Promise<void> {
@@ -173,6 +166,29 @@ export class Records {
   }
 }
 
+/** A bad file does not prevent the others from being read. `names`: of all files. */
+export async function readRecords(directory: string): Promise<LoadedRecords & { readonly names: readonly string[] }> {
+  const records: ObjectRecord[] = [];
+  const damaged: string[] = [];
+  const unreadable: Unreadable[] = [];
+  const names = await readdir(directory);
+  const whole = names.filter((name) => name.endsWith(".json"));
+  const files = await readFiles(whole.map((name) => join(directory, name)));
+  for (const [index, name] of whole.entries()) {
+    const file = files[index];
+    const id = basename(name, ".json");
+    if (file === undefined || "error" in file) {
+      unreadable.push({ name, id, reason: messageOf(file?.error) });
+      continue;
+    }
+    const record = decode(file.bytes.toString());
+    if (record === undefined) damaged.push(name);
+    else if ("kind" in record) records.push(record);
+    else unreadable.push({ name, id, ...record });
+  }
+  return { records, damaged, unreadable, names };
+}
+
 /** False when the append failed, for example on a full disk, and the file may now end with an incomplete line. */
 async function isAdded(path: string, line: Buffer): Promise<boolean> {
   return await changeFiles([{ kind: "file", path, content: line, isAdded: true }]).then(
@@ -186,8 +202,10 @@ function encode(record: ObjectRecord): Buffer {
   return Buffer.from(`${JSON.stringify({ version: formatVersion, sha256: checksum(body), body })}\n`);
 }
 
-/** The record in the last complete line; undefined when there is none, or its format version is unknown. */
-function decode(text: string): ObjectRecord | undefined {
+type NewerRecord = Omit<Unreadable, "name" | "id">;
+
+/** The record in the last complete line; undefined when there is none. */
+function decode(text: string): ObjectRecord | NewerRecord | undefined {
   for (const line of text.split("\n").reverse()) {
     const file = wholeLine(line);
     if (file !== undefined) return decodeBody(file);
@@ -210,14 +228,27 @@ function wholeLine(line: string): WholeLine | undefined {
   }
 }
 
-function decodeBody(line: WholeLine): ObjectRecord | undefined {
+function decodeBody(line: WholeLine): ObjectRecord | NewerRecord | undefined {
   try {
     const body = untag(JSON.parse(line.body));
+    if (typeof line.version === "number" && line.version > formatVersion) return newerRecord(line.version, body);
     const record = line.version === 1 ? fromVersion1(body) : line.version === formatVersion ? body : undefined;
     return isRecord(record) ? record : undefined;
   } catch {
     return undefined;
   }
+}
+
+/** Every version has the same line around the body, and a body in JSON. */
+function newerRecord(version: number, body: unknown): NewerRecord {
+  const reason = `a newer keelson wrote it, in version ${version} of the format; this one reads versions up to ${formatVersion}`;
+  if (!isObject(body)) return { reason };
+  if (typeof body.sandboxId === "string") return { reason, sandboxId: body.sandboxId };
+  const metadata = isObject(body.config) ? body.config.metadata : undefined;
+  if (!isObject(metadata)) return { reason };
+  const { name, namespace, uid } = metadata;
+  if (typeof name !== "string" || typeof namespace !== "string" || typeof uid !== "string") return { reason };
+  return { reason, pod: { name, namespace, uid } };
 }
 
 /** Version 1 only recorded whether a sandbox was ready, and no operations in progress. */

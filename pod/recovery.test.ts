@@ -1,6 +1,6 @@
 // Recovery at start: records in every state, combined with every state of monitor, network and host.
 
-import { mkdir, rename, writeFile } from "node:fs/promises";
+import { mkdir, readFile, rename, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { limits } from "./environment.ts";
@@ -16,6 +16,12 @@ holdTime();
 
 /** How long a daemon may take until it serves, regardless of what it finds. */
 const servedMs = 1_100;
+
+/** Changes the format version of a record, which its checksum does not cover. */
+async function rewriteVersion(id: string, version: number): Promise<void> {
+  const path = join(node().stateDirectory, `${id}.json`);
+  await writeFile(path, (await readFile(path, "utf8")).replaceAll(/"version":\d/g, `"version":${version}`));
+}
 
 describe("recorded and actual state", () => {
   const lives: readonly SandboxLife[] = ["starting", "ready", "stopping", "stopped"];
@@ -109,6 +115,62 @@ describe("records", () => {
     expect(node().log.some((line) => line.includes("cannot be read, so its pod or container is left untouched"))).toBe(
       true,
     );
+  });
+
+  test.each(["sandbox", "container"] as const)(
+    "a newer keelson's record of a %s: its pod runs on, is not started twice, and is back after an upgrade",
+    async (kind) => {
+      const first = await node().start();
+      const id = await runPod(first);
+      const c = await runContainer(first, id);
+      await runPod(first, "kept");
+      await node().kill();
+      await rewriteVersion(kind === "sandbox" ? id : c, 3);
+
+      const older = await node().start();
+      expect(older.sandboxes(everything).map(({ config }) => config.metadata.name)).toEqual(["kept"]);
+      await older.tidy();
+      const nothingChanged = async () => {
+        expect(node().monitor(id).running).toEqual([c]);
+        expect(await node().podDirectories()).toContain(String(id));
+        expect(node().images.layers.has(c)).toBe(true);
+      };
+      await nothingChanged();
+      expect(node().network.spared).toContain(id);
+      expect(older.leftAlone()).toContainEqual({
+        id,
+        pod: expect.stringMatching(/\/p$/),
+        reason: expect.stringContaining("a newer keelson wrote it"),
+      });
+      const refused = { name: "leftAlone", message: expect.stringContaining("upgrade again") };
+      // The kubelet knows of no sandbox, and would start one with the first attempt number.
+      await expect(runPod(older)).rejects.toMatchObject(refused);
+      await expect(older.stopSandbox(id, never)).rejects.toMatchObject(refused);
+      await expect(older.removeSandbox(id, never)).rejects.toMatchObject(refused);
+      await expect(older.stopContainer(c, 0n, never)).rejects.toMatchObject(refused);
+      await expect(older.removeContainer(c, never)).rejects.toMatchObject(refused);
+      await older.removeSandbox("0".repeat(64), never);
+      await nothingChanged();
+
+      await node().kill();
+      await rewriteVersion(kind === "sandbox" ? id : c, 2);
+      const newer = await node().start();
+      await newer.tidy();
+      expect(newer.sandbox(id).state).toBe("ready");
+      expect(newer.container(c).phase.state).toBe("running");
+      await expectTidy(node(), newer);
+    },
+  );
+
+  test("a newer keelson's pod whose monitor is gone, as after a reboot, does not prevent its successor", async () => {
+    const first = await node().start();
+    const id = await runPod(first);
+    await node().kill();
+    await rewriteVersion(id, 3);
+    node().monitor(id).dies();
+    const pods = await node().start();
+    await pods.tidy();
+    expect(pods.sandbox(await runPod(pods)).state).toBe("ready");
   });
 
   test("of a container whose pod has no record are removed", async () => {

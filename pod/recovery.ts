@@ -13,7 +13,7 @@ import { endContainers } from "./exits.ts";
 import { writeContainerFiles } from "./files.ts";
 import { type RuntimeHandler, vanishedHandler } from "./handlers.ts";
 import { findOrphans, type Orphans } from "./orphans.ts";
-import type { ContainerRecord, SandboxRecord } from "./records.ts";
+import type { ContainerRecord, LoadedRecords, PodName, SandboxRecord } from "./records.ts";
 import type { Sandbox } from "./sandbox.ts";
 import { containerFromRecord, containerRecord, sandboxFromRecord } from "./sandbox-record.ts";
 import { beginStop } from "./sandbox-stop.ts";
@@ -21,10 +21,17 @@ import { beginStop } from "./sandbox-stop.ts";
 /** How long a start waits for each monitor and each network check, in milliseconds. Later answers still count. */
 const answerMs = 500;
 
+/** A sandbox or container that nothing may touch, because its record, or one of the same pod, cannot be read. */
+export interface LeftAlone {
+  readonly reason: string;
+  /** Of a sandbox, if it is known. */
+  readonly pod?: PodName;
+}
+
 export interface Recovered {
   readonly sandboxes: Map<string, Sandbox>;
-  /** Ids whose records cannot be read. */
-  readonly leftAlone: ReadonlySet<string>;
+  /** By the id of the sandbox or container. */
+  readonly leftAlone: ReadonlyMap<string, LeftAlone>;
   readonly orphans: Orphans;
   /** Network checks of ready pods that are still running; each resolves to what is missing. */
   readonly inspections: ReadonlyMap<Sandbox, Promise<string | undefined>>;
@@ -38,9 +45,9 @@ export async function recover(env: Environment, handlers: ReadonlyMap<string, Ru
   for (const { name, reason } of unreadable)
     env.log("error", `the record ${name} cannot be read, so its pod or container is left untouched: ${reason}`);
 
-  const leftAlone = new Set(unreadable.map(({ id }) => id));
+  const leftAlone = allLeftAlone(records, unreadable);
   const sandboxes = new Map<string, Sandbox>();
-  const sandboxRecords = records.filter((record) => record.kind === "sandbox");
+  const sandboxRecords = records.filter((record) => record.kind === "sandbox").filter(({ id }) => !leftAlone.has(id));
   for (const record of sandboxRecords) {
     const handler = handlers.get(record.handler) ?? vanishedHandler(record.handler, handlers.keys());
     const sandbox = sandboxFromRecord(record, handler, env.runDirectory);
@@ -50,7 +57,7 @@ export async function recover(env: Environment, handlers: ReadonlyMap<string, Ru
   }
   const orphanRecords: ContainerRecord[] = [];
   for (const record of records) {
-    if (record.kind !== "container") continue;
+    if (record.kind !== "container" || leftAlone.has(record.id)) continue;
     const sandbox = sandboxes.get(record.sandboxId);
     if (sandbox === undefined) orphanRecords.push(record);
     else sandbox.containers.set(record.id, containerFromRecord(record, sandbox));
@@ -64,6 +71,26 @@ export async function recover(env: Environment, handlers: ReadonlyMap<string, Ru
     }),
   ]);
   return { sandboxes, leftAlone, orphans, inspections };
+}
+
+/** A pod is left alone as a whole: without one of its records, a second container of the same name could be started. */
+function allLeftAlone(
+  records: LoadedRecords["records"],
+  unreadable: LoadedRecords["unreadable"],
+): Map<string, LeftAlone> {
+  const all = new Map<string, LeftAlone>();
+  for (const { id, reason, pod } of unreadable) all.set(id, { reason, ...(pod && { pod }) });
+  for (const { name, sandboxId, reason } of unreadable) {
+    if (sandboxId === undefined || all.has(sandboxId)) continue;
+    const sandbox = records.find((record) => record.kind === "sandbox" && record.id === sandboxId);
+    const pod = sandbox?.kind === "sandbox" ? sandbox.config.metadata : undefined;
+    all.set(sandboxId, { reason: `the record ${name} of its container: ${reason}`, ...(pod && { pod }) });
+  }
+  for (const record of records) {
+    const sandbox = record.kind === "container" ? all.get(record.sandboxId) : undefined;
+    if (sandbox !== undefined) all.set(record.id, { reason: `its pod: ${sandbox.reason}` });
+  }
+  return all;
 }
 
 async function reattach(

@@ -1,11 +1,15 @@
 // RunPodSandbox: a retry joins the start in progress or gets its result; a result that nobody retries for is removed.
 
+import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
+import { KeelsonError } from "../native/index.ts";
 import { Creations } from "./creations.ts";
 import { type Environment, limits } from "./environment.ts";
 import { podErrors } from "./errors.ts";
 import { announceSandbox } from "./events-of.ts";
 import type { RuntimeHandler } from "./handlers.ts";
+import type { PodName } from "./records.ts";
+import type { Recovered } from "./recovery.ts";
 import { type Sandbox, sandboxKey } from "./sandbox.ts";
 import { newSandbox, startSandbox } from "./sandbox-start.ts";
 import type { SandboxConfig, SandboxId } from "./types.ts";
@@ -22,19 +26,28 @@ const never = new AbortController().signal;
 export class SandboxRuns {
   readonly #env: Environment;
   readonly #sandboxes: Map<string, Sandbox>;
+  readonly #leftAlone: Recovered["leftAlone"];
   readonly #closing: AbortSignal;
   readonly #model: Model;
   readonly #starts = new Creations<Sandbox>((sandbox) => this.#leftUnclaimed(sandbox));
 
-  constructor(env: Environment, sandboxes: Map<string, Sandbox>, closing: AbortSignal, model: Model) {
+  constructor(
+    env: Environment,
+    sandboxes: Map<string, Sandbox>,
+    leftAlone: Recovered["leftAlone"],
+    closing: AbortSignal,
+    model: Model,
+  ) {
     this.#env = env;
     this.#sandboxes = sandboxes;
+    this.#leftAlone = leftAlone;
     this.#closing = closing;
     this.#model = model;
   }
 
   /** Returns the ready sandbox with this name, joins a start in progress, or starts a new sandbox. */
   async run(config: SandboxConfig, handler: RuntimeHandler, signal: AbortSignal): Promise<SandboxId> {
+    if (this.#leftAlone.size > 0) await this.#refuseSecond(config.metadata);
     const key = sandboxKey(config);
     // A sandbox that is ready in memory may not be recorded yet: until its start returns, it can still be rolled back.
     const earlier = this.#starts.isInProgress(key)
@@ -55,6 +68,23 @@ export class SandboxRuns {
     );
     this.claim(sandbox);
     return sandbox.id;
+  }
+
+  /** Throws while a sandbox of this pod runs that is left alone, whatever its attempt: it is not listed. */
+  async #refuseSecond({ name, namespace, uid }: PodName): Promise<void> {
+    for (const [id, { pod, reason }] of this.#leftAlone) {
+      if (pod?.uid !== uid || pod.name !== name || pod.namespace !== namespace) continue;
+      if (await this.#hasMonitor(id)) throw podErrors.leftAlone({ id, reason });
+    }
+  }
+
+  /** A monitor that does not answer still counts. */
+  async #hasMonitor(id: string): Promise<boolean> {
+    const monitor = this.#env.monitors.connect(join(this.#env.runDirectory, "pods", id));
+    return await monitor.state({ timeoutMs: limits.call }).then(
+      () => true,
+      (error: unknown) => !(error instanceof KeelsonError && error.name === "monitorUnreachable"),
+    );
   }
 
   /** Makes the sandbox visible, because a client got its id or uses it. */

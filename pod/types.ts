@@ -329,6 +329,8 @@ export interface Pods {
   stopSandbox(id: string, signal: AbortSignal): Promise<void>;
   /** Stops the sandbox first. Idempotent: succeeds for an unknown id. */
   removeSandbox(id: string, signal: AbortSignal): Promise<void>;
+  /** What no call may touch, because a record cannot be read. `pod`: namespace/name, or empty. */
+  leftAlone(): readonly { readonly id: string; readonly pod: string; readonly reason: string }[];
   sandbox(id: string): SandboxView;
   sandboxes(filter: SandboxFilter): readonly SandboxView[];
   /** Containers of one sandbox. */

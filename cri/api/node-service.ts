@@ -7,7 +7,7 @@ import { toLong } from "./encode-fields.ts";
 import type { Handlers, keelsonNodeMethods } from "./methods.ts";
 
 export interface NodeParts {
-  readonly pods: Pick<Pods, "sandboxes" | "containers">;
+  readonly pods: Pick<Pods, "sandboxes" | "containers" | "leftAlone">;
   readonly images: Pick<ImageStore, "list" | "fileSystemUse">;
   readonly network: Pick<Network, "readiness" | "leases">;
   readonly version: string;
@@ -33,7 +33,7 @@ export function keelsonNodeService(parts: NodeParts): Handlers<typeof keelsonNod
       // Leave out this call itself.
       const listed = parts.work.list();
       const work = listed.filter(({ kind, what }) => kind !== "call" || what !== "NodeStatus");
-      const leftovers = [...ofSandboxes(sandboxes), ...ofNetwork(network)];
+      const leftovers = [...ofRecords(pods), ...ofSandboxes(sandboxes), ...ofNetwork(network)];
       return {
         version,
         upSeconds: toLong(BigInt(Math.round(process.uptime()))),
@@ -64,6 +64,14 @@ function ofSandboxes(sandboxes: ReturnType<Pods["sandboxes"]>) {
   return sandboxes.flatMap(({ id, config: { metadata }, leftovers }) =>
     leftovers.map((problem) => ({ sandboxId: id, pod: `${metadata.namespace}/${metadata.name}`, problem })),
   );
+}
+
+function ofRecords(pods: NodeParts["pods"]) {
+  return pods.leftAlone().map(({ id, pod, reason }) => ({
+    sandboxId: id,
+    pod,
+    problem: `left untouched, a record cannot be read: ${reason}`,
+  }));
 }
 
 /** Network leftovers; their pods may already have been removed. */

@@ -3,7 +3,7 @@
 import { closeSync } from "node:fs";
 import { readdir, readFile, statfs } from "node:fs/promises";
 import { release } from "node:os";
-import { dirname } from "node:path";
+import { dirname, join } from "node:path";
 import { missingPlugins } from "../../cni/chain.ts";
 import { loadConfig as loadNetworkConfig } from "../../cni/config.ts";
 import { type NetworkLeftover, networkLeftovers } from "../../cni/leftovers.ts";
@@ -20,6 +20,7 @@ import { chooseCgroupDriver } from "../../pod/cgroup-driver.ts";
 import { findCriu } from "../../pod/checkpoint/criu.ts";
 import { openHandlers } from "../../pod/handlers.ts";
 import { isKernelAtLeast } from "../../pod/kernel-release.ts";
+import { readRecords } from "../../pod/records.ts";
 import { apparmorIsOn } from "../../pod/spec/apparmor-default.ts";
 import { capabilitiesIn } from "../../pod/spec/capabilities.ts";
 import { labelText } from "../../pod/spec/selinux-label.ts";
@@ -56,6 +57,7 @@ export async function checkHost(config: Config): Promise<Finding[]> {
     ["native programs", async () => checkPrograms(nativePaths())],
     ["network", checkNetwork],
     ["network leftovers", async ({ root }) => checkLeftovers(await networkLeftovers(root))],
+    ["records", checkRecords],
     ["handlers", checkHandlers],
     ["checkpoints", checkCheckpoints],
   ];
@@ -333,6 +335,21 @@ function describeLeftover(leftover: NetworkLeftover): string {
   const what = [`the interface ${interfaceName}`, ...addresses.map((address) => `the address ${address}`)];
   const how = givenUp ? "was given up" : "is retried";
   return `pod ${pod} (${sandboxId}): DEL of ${plugins.join(", ")} in network ${network} ${how}: ${reason} May be left: ${what.join(", ")} and its rules`;
+}
+
+/** Damaged records are the daemon's to report: it may be writing one at the moment. */
+export async function checkRecords({ root }: Pick<Config, "root">): Promise<Finding> {
+  const { unreadable } = await readRecords(join(root, "state")).catch((error: unknown) => {
+    if (isErrno(error, "ENOENT")) return { unreadable: [] };
+    throw error;
+  });
+  const [first] = unreadable;
+  if (first === undefined) return ok("records", "all readable");
+  return warn(
+    "records",
+    `${unreadable.length} of pods and containers cannot be read, for example ${first.name}: ${first.reason}`,
+    "Their pods run on untouched. If a newer keelson wrote them, upgrade again, and drain the node before a downgrade.",
+  );
 }
 
 async function checkHandlers({ handlers, defaultHandler }: Config): Promise<Finding> {

@@ -5,6 +5,7 @@ import { execFile } from "node:child_process";
 import { cp, mkdir, readdir, readFile, rename, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { promisify } from "node:util";
+import { status } from "@grpc/grpc-js";
 import { expect, test } from "vitest";
 import { monitorPids } from "../fixtures/processes.ts";
 import {
@@ -41,6 +42,38 @@ test.concurrent("a pod without its interface is not ready after a start, whateve
   expect(await addressOf(node, lost?.podSandboxId ?? "")).toBe("");
   expect(await addressOf(node, kept?.podSandboxId ?? "")).toMatch(/^10\./);
   await monitorGone(node, lost?.podSandboxId ?? "");
+  await node.removePods();
+  await daemon.stop();
+  expect(await node.leftovers()).toEqual([]);
+});
+
+test.concurrent("after a downgrade, a newer keelson's pod runs on, is not started twice, and is back after an upgrade", async (context) => {
+  const node = await nodeOf(context);
+  const { client, daemon, directory } = node;
+  const config = node.podConfig("p");
+  const { podSandboxId } = await client.runPodSandbox({ config });
+  const containerId = await node.runContainer(config, podSandboxId, "c", "sleep 600");
+  await daemon.stop();
+  const monitors = await monitorPids(directory);
+  const record = join(directory, "root", "state", `${podSandboxId}.json`);
+  const rewrite = async (from: string, to: string) =>
+    await writeFile(record, (await readFile(record, "utf8")).replaceAll(`"version":${from}`, `"version":${to}`));
+  await rewrite("2", "9");
+  await daemon.start();
+
+  expect(await states(node)).toEqual({});
+  await expect(client.runPodSandbox({ config })).rejects.toMatchObject({ code: status.FAILED_PRECONDITION });
+  await expect(client.removePodSandbox({ podSandboxId })).rejects.toMatchObject({ code: status.FAILED_PRECONDITION });
+  const why = "a newer keelson wrote it, in version 9 of the format";
+  expect(daemon.keelson("status")).toMatch(new RegExp(`${podSandboxId.slice(0, 13)} +test/p +left untouched.*${why}`));
+  expect(daemon.keelson("check")).toMatch(new RegExp(`^warn +records +1 .*${podSandboxId}.json: ${why}`, "m"));
+  expect(await monitorPids(directory)).toEqual(monitors);
+
+  await daemon.stop();
+  await rewrite("9", "2");
+  await daemon.start();
+  expect(await states(node)).toEqual({ p: ready });
+  expect((await client.containerStatus({ containerId })).status?.state).toBe(running);
   await node.removePods();
   await daemon.stop();
   expect(await node.leftovers()).toEqual([]);

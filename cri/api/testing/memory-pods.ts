@@ -60,6 +60,7 @@ export function memoryPods(overrides: Overrides = {}): MemoryPods {
     async removeSandbox(id) {
       sandboxViews.delete(id);
     },
+    leftAlone: () => [],
     sandbox,
     sandboxes,
     containersOf: (id) => containers({ sandboxId: id, labels: new Map() }),
