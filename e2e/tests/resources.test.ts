@@ -149,6 +149,26 @@ test("a created container starts with its updated limits", async () => {
   expect(log).toContain(`stdout F ${64 * MiB}\n`);
 });
 
+test("a start that runs out of memory says so", async () => {
+  const created = await node.client.createContainer({
+    podSandboxId,
+    sandboxConfig: node.podConfig("limits"),
+    config: {
+      metadata: { name: "tight", attempt: 0 },
+      image: { image: node.image },
+      command: ["sleep", "600"],
+      linux: { resources: { memoryLimitInBytes: Long.fromNumber(64 << 10) } },
+    },
+  });
+  await expect(node.client.startContainer(created)).rejects.toMatchObject({
+    code: status.RESOURCE_EXHAUSTED,
+    details: expect.stringMatching(
+      /start the process: the kernel killed it for lack of memory.* Raise the memory limit/,
+    ),
+  });
+  await node.client.removeContainer(created);
+});
+
 test("a memory limit without a swap limit means no swap, after updates too; a requested swap limit is kept", async ({
   skip,
 }) => {

@@ -1,7 +1,7 @@
 // A failed step as reported by C++ code (native/common/error.h) to TypeScript: in an ERROR frame
 // of the monitor, an error of the addon or the output of the unpacker.
 
-/** The values of `kind` in PROTOCOL.md; only the unpacker uses `limit`. */
+/** The values of `kind` in PROTOCOL.md. */
 const failureKinds = [
   "protocol",
   "busy",

@@ -70,7 +70,11 @@ export const monitorRefusalErrors = catalogue({
     sentence,
     remedy: "The kernel reported this error; `keelson check` shows whether this host meets Keelson's requirements.",
   },
-  limit: { code: "ResourceExhausted", sentence, remedy: "Request less." },
+  limit: {
+    code: "ResourceExhausted",
+    sentence,
+    remedy: "Raise the memory limit of the container or its pod, or free memory on the node.",
+  },
   timeout: { code: "DeadlineExceeded", sentence, remedy: "Increase the timeout, or check what it is waiting for." },
 } satisfies Record<FailureKind, CatalogueEntry>);
 

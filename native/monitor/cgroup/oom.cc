@@ -105,6 +105,8 @@ void OomWatch::check_again() {
   });
 }
 
+bool has_oom_kill(const Cgroup& cgroup) { return count_kills(cgroup) > 0; }
+
 void OomScore::lower() {
   const Result<std::string> score = read_file(score_file, 16);
   if (score && write_score(lowered)) original_ = *score;

@@ -35,6 +35,9 @@ class OomWatch {
   int checks_left_ = 0;
 };
 
+// Whether the kernel has killed a process in the cgroup for lack of memory since the cgroup was created.
+bool has_oom_kill(const Cgroup& cgroup);
+
 // The monitor's own oom_score_adj: the monitor must be killed last, but its children must not inherit that.
 class OomScore {
  public:

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "monitor/cgroup/cgroup.h"
+#include "monitor/cgroup/oom.h"
 #include "monitor/setup/container_init.h"
 
 namespace keelson {
@@ -29,7 +30,7 @@ class NativeHandler : public Handler {
                          context_.empty_mounts.get()};
     starting_ = spawn_container_init(context_.loop, context_.reaper, init, std::move(stdio),
                                      [this, done = std::move(done)](Result<Started> started) mutable {
-                                       if (!started) return undo(std::move(started.error()), std::move(done));
+                                       if (!started) return undo(cause_of(std::move(started.error())), std::move(done));
                                        Cgroup cgroup = *std::exchange(cgroup_, std::nullopt);
                                        done(StartedContainer{std::move(*started), std::move(cgroup)});
                                      });
@@ -61,6 +62,12 @@ class NativeHandler : public Handler {
   }
 
  private:
+  // The OOM killer leaves only a dead process, or a system call that failed.
+  Error cause_of(Error error) const {
+    if (error.kind != Kind::system || !has_oom_kill(*cgroup_)) return error;
+    return {Kind::limit, std::move(error.step), {}, 0, "the kernel killed it for lack of memory before its execve"};
+  }
+
   void undo(Error error, Done<StartedContainer> done) {
     remove_cgroup(context_.loop, context_.cgroups, cgroup_->path(),
                   [error = std::move(error), done = std::move(done)](Status) mutable {
