@@ -129,7 +129,10 @@ describe("concurrent pulls", () => {
     pulling.catch(() => undefined);
     while (served.seen(layer.digest).length === 0) await sleep(5);
     await it().store.close();
-    await expect(pulling).rejects.toMatchObject({ code: "Cancelled" });
+    await expect(pulling).rejects.toMatchObject({
+      code: "Cancelled",
+      message: expect.stringContaining(`${name} was not pulled or loaded, because the server is stopping.`),
+    });
     expect(await listStore(it().root)).toEqual(before);
   });
 

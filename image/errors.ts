@@ -80,6 +80,11 @@ export const imageErrors = catalogue({
     sentence: "The pull of {object} was cancelled.",
     remedy: "Pull again; content that has already arrived is kept for a few minutes, unless the server stopped.",
   },
+  storeClosing: {
+    code: "Cancelled",
+    sentence: "{object} was not pulled or loaded, because the server is stopping.",
+    remedy: "Pull or load it again once the server runs.",
+  },
   invalidHosts: {
     code: "FailedPrecondition",
     sentence: "The registry configuration {file} is not valid: {problem}.",

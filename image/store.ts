@@ -157,13 +157,24 @@ class Store implements ImageStore {
         ),
       );
     } catch (error) {
+      this.#refuseIfClosing(error, name);
       const isOurs = signal.aborted || this.#closing.signal.aborted;
       throw isOurs && !(error instanceof KeelsonError) ? imageErrors.cancelled({ object: name }, error) : error;
     }
   }
 
   async load(file: string, signal: AbortSignal): Promise<readonly Image[]> {
-    return this.#tracked(this.#load(file, AbortSignal.any([signal, this.#closing.signal])));
+    try {
+      return await this.#tracked(this.#load(file, AbortSignal.any([signal, this.#closing.signal])));
+    } catch (error) {
+      this.#refuseIfClosing(error, file);
+      throw error;
+    }
+  }
+
+  /** The reason with which `close` aborts everything names no image. */
+  #refuseIfClosing(error: unknown, object: string): void {
+    if (error === this.#closing.signal.reason) throw imageErrors.storeClosing({ object }, error);
   }
 
   async transfer(subject: string): Promise<Transfer | undefined> {
@@ -250,7 +261,7 @@ class Store implements ImageStore {
   }
 
   async #close(): Promise<void> {
-    this.#closing.abort(imageErrors.cancelled({ object: "all images (the server is stopping)" }));
+    this.#closing.abort(imageErrors.storeClosing({ object: "The image" }));
     this.#unfinished.dropAll();
     await Promise.allSettled([...this.#working]);
     await this.#inventory.queue.untilIdle();
