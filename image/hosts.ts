@@ -80,7 +80,7 @@ async function certificateFiles(directory: string): Promise<TlsSettings | undefi
   };
 }
 
-/** As in containerd: an http address that is configured with TLS settings is tried with TLS first. */
+/** As in containerd: an http address with a port and TLS settings is tried with TLS first. */
 function withTlsFirst(endpoint: Endpoint): readonly Endpoint[] {
   const url = new URL(endpoint.base);
   if (url.protocol !== "http:" || url.port === "" || Object.keys(endpoint.tls).length === 0) return [endpoint];

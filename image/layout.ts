@@ -61,7 +61,7 @@ export class Layout {
     return mkdtemp(path.join(this.staging, "work-"));
   }
 
-  /** Creates the directories, accessible only to root: layers contain set-user-id programs (CVE-2021-41103). */
+  /** Creates the directories, accessible only to root: layers contain set-user-ID programs (CVE-2021-41103). */
   async create(): Promise<void> {
     for (const directory of [this.blobs, this.layers, this.containers, this.staging]) {
       await mkdir(directory, { recursive: true, mode: 0o700 });

@@ -1,4 +1,4 @@
-// Bounded backoff between tries.
+// Bounded back-off between tries.
 
 import { setTimeout as sleep } from "node:timers/promises";
 

@@ -27,7 +27,7 @@ export class UnfinishedPulls {
   /** By manifest, the oldest first. */
   readonly #kept = new Map<Digest, { readonly leases: readonly Lease[]; readonly timer: NodeJS.Timeout }>();
 
-  /** Nothing is kept when `keepMs` is 0. `onOver` is called when an entry expires or a newer one replaces it. */
+  /** Nothing is kept when `keepMs` is 0. `onOver` is called when an entry expires or is evicted by a newer one. */
   constructor(keepMs: number, onOver: () => void) {
     this.#keepMs = keepMs;
     this.#onOver = onOver;

@@ -27,7 +27,7 @@ import { podErrors } from "./errors.ts";
 
 const defaultTimeoutMs = 300_000;
 const removals = 20;
-/** Suffix of a symlink in the checkpoint directory that points to the archive being written. */
+/** Suffix of the archive being written, and of the symlink to it in the checkpoint directory. */
 const noteEnding = ".partial";
 
 export interface CheckpointOrder {

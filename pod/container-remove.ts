@@ -23,7 +23,7 @@ export async function removeContainer(env: Environment, container: Container): P
 /** A full disk must not prevent a removal: recovery then relies on what the monitor still knows. */
 async function recordRemoval(env: Environment, container: Container): Promise<void> {
   await env.records.save(containerRecord(container)).catch((error: unknown) => {
-    env.log("warn", `container ${container.id}: its removal could not be recorded and continues: ${String(error)}`);
+    env.log("warn", `container ${container.id}: its removal could not be recorded, but continues: ${String(error)}`);
   });
 }
 

@@ -265,7 +265,7 @@ export const podErrors = catalogue({
   },
   swapBelowMemory: {
     code: "InvalidArgument",
-    sentence: "Container {id} cannot have a memory and swap limit of {swap} bytes below its memory limit of {limit}.",
+    sentence: "The memory and swap limit of container {id} ({swap} bytes) is below its memory limit ({limit} bytes).",
     remedy: "Set memory_swap_limit_in_bytes to at least the memory limit, or to -1.",
   },
   updateFailed: {
@@ -281,7 +281,7 @@ export const podErrors = catalogue({
   callerGone: {
     code: "Cancelled",
     sentence: "The caller gave up while the {step} of {object} was in progress.",
-    remedy: "Retry: the work continues and the retry gets its result.",
+    remedy: "Retry: work that has begun continues, and the retry gets its result.",
   },
   apparmorUnknown: {
     code: "InvalidArgument",
@@ -343,7 +343,7 @@ export const podErrors = catalogue({
   },
   busy: {
     code: "DeadlineExceeded",
-    sentence: "{object} is still busy with an earlier request ({step}).",
+    sentence: "The {object} is still busy with an earlier request ({step}).",
     remedy: "Retry; keelson status shows what it is waiting for, and since when.",
   },
   stepDeadline: {
@@ -359,7 +359,7 @@ export const podErrors = catalogue({
   eventsUnread: {
     code: "ResourceExhausted",
     sentence: "The event stream was closed because its reader is {limit} events behind.",
-    remedy: "Subscribe again, list the sandboxes and containers for what was missed, and read events as they come.",
+    remedy: "Subscribe again, list the sandboxes and containers for what was missed, and read events as they arrive.",
   },
   outputBudget: {
     code: "ResourceExhausted",

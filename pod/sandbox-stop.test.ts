@@ -208,7 +208,7 @@ describe("a step that fails", () => {
     await pods.stopSandbox(id, never);
     expect(pods.sandbox(id)).toMatchObject({ state: "not-ready", leftovers: [] });
     expect(node().network.leases()).toEqual([]);
-    expect(node().log.some((line) => line.includes("its stop could not be recorded and continues"))).toBe(true);
+    expect(node().log.some((line) => line.includes("its stop could not be recorded, but continues"))).toBe(true);
     await rm(node().stateDirectory);
     await mkdir(node().stateDirectory);
     await pods.removeSandbox(id, never);

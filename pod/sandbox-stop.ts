@@ -89,7 +89,7 @@ export async function beginStop(env: Environment, sandbox: Sandbox): Promise<voi
 /** A full disk must not prevent a stop: recovery then relies on what it finds on the host. */
 async function recordStop(env: Environment, sandbox: Sandbox): Promise<void> {
   await env.records.save(sandboxRecord(sandbox)).catch((error: unknown) => {
-    env.log("warn", `pod sandbox ${sandbox.id}: its stop could not be recorded and continues: ${String(error)}`);
+    env.log("warn", `pod sandbox ${sandbox.id}: its stop could not be recorded, but continues: ${String(error)}`);
   });
 }
 

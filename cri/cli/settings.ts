@@ -41,7 +41,7 @@ const port: Kind<number> = {
 };
 
 const hostAndPort: Kind<HostAndPort> = {
-  wanted: "an IP address and a port, as 127.0.0.1:9537 or [::1]:9537",
+  wanted: "an IP address and a port, such as 127.0.0.1:9537 or [::1]:9537",
   parse: (value) => {
     const match = typeof value === "string" ? /^(?:\[([^\]]+)\]|([^:]+)):(\d{1,5})$/.exec(value) : null;
     const [, bracketed, plain, digits] = match ?? [];

@@ -163,7 +163,7 @@ async function crunExecTimes(): Promise<number[]> {
     crun("run", "--detach", "--bundle", bundle, id);
   } catch {
     print(
-      "  (crun does not run here, so its floor is missing: recent crun wants a v1 hugetlb hierarchy on hybrid hosts)",
+      "  (crun does not run here, so its floor is missing: recent crun requires a v1 hugetlb hierarchy on hybrid hosts)",
     );
     return [];
   }

@@ -4,9 +4,10 @@
 // They pass frames to five workers, by stream id modulo five, through queues of fifty frames. A worker waits for the
 // reader of its stream; a full queue stops the entire connection. So each worker has a lane here, with fewer frames in
 // flight than its queue holds. PINGs report what has been read: the peer distributes them to its workers in turn,
-// behind the frames already queued there. A stuck lane does not answer its PINGs, so not many may be sent to it; from
-// then on a probe is a SYN_STREAM, whose id selects the lane, and which is reset when answered. Streams that share a
-// lane with a stuck one (every fifth) do wait for it: nothing sent to them would be read.
+// behind the frames already queued there. A stuck lane does not answer its PINGs, and they take space in its queue: once
+// `maxPings` are pending in a lane that the turn would cross, a probe is a SYN_STREAM instead, whose id selects the
+// lane, and which is reset when answered. Streams that share a lane with a stuck one (every fifth) do wait for it:
+// nothing sent to them would be read.
 
 import { ControlType, controlFrame, numbers } from "./frames.ts";
 

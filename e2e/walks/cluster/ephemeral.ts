@@ -44,7 +44,7 @@ export async function ephemeral(scene: Scene): Promise<void> {
         await core.replaceNamespacedPodEphemeralcontainers({ namespace, name: "ordinary", body });
         const ended = await scene.when(
           "ordinary",
-          "the debugger has ended",
+          "the debugger has exited",
           (pod) => statusOf(pod, "debugger")?.state?.terminated,
         );
         assert.equal(ended.exitCode, 0, await scene.log("ordinary", "debugger"));

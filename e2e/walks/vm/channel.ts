@@ -1,4 +1,4 @@
-// The command channel into a guest: a virtio serial port, which QEMU exposes as a unix socket; guest/agent.sh answers.
+// The command channel into a guest: a virtio serial port, which QEMU exposes as a Unix socket; guest/agent.sh answers.
 
 import { connect, type Socket } from "node:net";
 

@@ -1,7 +1,7 @@
 // Measures lower bounds for any container server, without one.
 //
 //   floor run PROGRAM [ARGUMENT]...    one run of a program, such as a CNI plugin or crun; "WALL CPU" goes to fd 3
-//   floor start ROOT SCRATCH COUNT CGROUP...    the kernel's part of a container start, COUNT times; prints "WALL CPU"
+//   floor start ROOT SCRATCH COUNT CGROUP...    the kernel's part of a container start; prints COUNT lines "WALL CPU"
 //   floor exec ROOT SCRATCH COUNT CGROUP...     the same for an exec into a running container
 //   floor flush SCRATCH COUNT                   replaces a 2 KiB file by a new one that is flushed to disk first
 //   floor write SCRATCH FILES BYTES             writes FILES files of BYTES, 100 per directory, with mode and times

@@ -59,7 +59,7 @@ export async function runMeasured(
   });
   child.stdin?.end(options.input);
   const [output, cost, [code]] = await Promise.all([text(child.stdout), text(child.stdio[3]), once(child, "exit")]);
-  if (code !== 0) throw new Error(`${command.join(" ")} ended with ${code}: ${output}`);
+  if (code !== 0) throw new Error(`${command.join(" ")} exited with ${code}: ${output}`);
   return { ...parseCost(cost), output };
 }
 

@@ -27,7 +27,7 @@ export async function rest(bench: Bench): Promise<void> {
   await idle(bench);
   const keelson = servers.find(({ name }) => name === "keelson");
   const [pod] = keelson === undefined ? [] : fleet.of(keelson);
-  if (keelson === undefined || pod === undefined) throw new Error("the floors of lists are made of Keelson's answers");
+  if (keelson === undefined || pod === undefined) throw new Error("the floors of lists need Keelson's responses");
   const floor = await startGrpcFloor(directory, cgroup, await answersOf(keelson.client, pod));
   try {
     await turns(bench, floor, await kernelReads(bench, keelson));
