@@ -78,7 +78,7 @@ export const imageErrors = catalogue({
   cancelled: {
     code: "Cancelled",
     sentence: "The pull of {object} was cancelled.",
-    remedy: "Pull again; content that has already arrived is kept for a few minutes, unless the server stopped.",
+    remedy: "Pull again; content that has already arrived is kept for a few minutes, unless the daemon stopped.",
   },
   storeClosing: {
     code: "Cancelled",

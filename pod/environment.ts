@@ -39,7 +39,7 @@ export interface Environment extends NodeSetup {
   readonly clock: () => bigint;
   /** `/run/keelson`; volatile. */
   readonly runDirectory: string;
-  /** Scratch space for checkpoints, one directory per container; durable. */
+  /** Scratch space for checkpoints, one directory per container; persistent. */
   readonly checkpointDirectory: string;
   /** Parent cgroup of pods without a cgroup_parent, in cgroupfs form; the systemd driver converts it to a slice. */
   readonly cgroupRoot: string;

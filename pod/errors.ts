@@ -150,12 +150,12 @@ export const podErrors = catalogue({
   },
   scopeFailed: {
     code: "Internal",
-    sentence: "Systemd did not start the scope {scope}: {reason}.",
+    sentence: "The scope {scope} was not started by systemd: {reason}.",
     remedy: "Check systemd's log for that unit (journalctl -b _PID=1).",
   },
   systemdLate: {
     code: "DeadlineExceeded",
-    sentence: "Systemd did not start the scope {scope} within {seconds} s: {reason}.",
+    sentence: "The scope {scope} was not started by systemd within {seconds} s: {reason}.",
     remedy: "Check whether systemd and the system bus answer (busctl status), and what they are waiting for.",
   },
   apparmorDefault: {

@@ -45,7 +45,7 @@ export interface PodOptions {
   readonly images: ImageStore;
   readonly network: Network;
   readonly log: Log;
-  /** Durable, e.g. /var/lib/keelson. */
+  /** Persistent, e.g. /var/lib/keelson. */
   readonly root: string;
   /** Volatile, e.g. /run/keelson: empty after a reboot. */
   readonly runDirectory: string;

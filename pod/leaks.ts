@@ -30,7 +30,7 @@ export interface Leak {
 }
 
 export interface LeakPlaces {
-  /** Durable state: records, leases, layers. */
+  /** Persistent state: records, leases, layers. */
   readonly root: string;
   /** Volatile state: pods' directories. */
   readonly state: string;

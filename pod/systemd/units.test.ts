@@ -172,7 +172,7 @@ test("a refusal is reported with systemd's message, and a failed job with its re
   answer = (_, peer) => peer.refuse("org.freedesktop.DBus.Error.InvalidArgs", "Slice is not valid.");
   await expect(systemd.startScope(scope, [41])).rejects.toMatchObject({
     name: "scopeFailed",
-    message: expect.stringContaining("Systemd did not start the scope keelson-ab.scope: Slice is not valid."),
+    message: expect.stringContaining("The scope keelson-ab.scope was not started by systemd: Slice is not valid."),
   });
   answer = (_, peer) => {
     peer.reply("o", [job]);
