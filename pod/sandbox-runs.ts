@@ -7,13 +7,13 @@ import { Creations } from "./creations.ts";
 import { type Environment, limits } from "./environment.ts";
 import { podErrors } from "./errors.ts";
 import { announceSandbox } from "./events-of.ts";
+import { keepRollingBack } from "./failed-start.ts";
 import type { RuntimeHandler } from "./handlers.ts";
 import type { PodName } from "./records.ts";
 import type { Recovered } from "./recovery.ts";
 import { type Sandbox, sandboxKey } from "./sandbox.ts";
 import { newSandbox, startSandbox } from "./sandbox-start.ts";
 import type { SandboxConfig, SandboxId } from "./types.ts";
-import { keepRollingBack } from "./unmade.ts";
 
 /** What the pod model must do with a sandbox. */
 interface Model {

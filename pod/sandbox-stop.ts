@@ -119,12 +119,12 @@ async function endMonitor(env: Environment, sandbox: Sandbox): Promise<void> {
     return await clearRemains(env, remains);
   }
   // The monitor unmounts everything before it answers.
-  reapMonitor(env, remains);
+  ensureMonitorExits(env, remains);
   await clearCgroups(env, remains);
 }
 
 /** Kills the monitor in the background if it does not exit by itself. */
-function reapMonitor(env: Environment, { podDirectory, monitorPid }: Remains): void {
+function ensureMonitorExits(env: Environment, { podDirectory, monitorPid }: Remains): void {
   const kill = async () => {
     await delay(exitMs, undefined, { ref: false });
     await env.monitors.kill(podDirectory, monitorPid);
