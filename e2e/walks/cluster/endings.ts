@@ -32,7 +32,7 @@ export async function endings(scene: Scene): Promise<void> {
       const [status] = await scene.remove("polite");
       assert.equal(status?.state?.terminated?.exitCode, 5);
       const seconds = (performance.now() - began) / 1000;
-      assert.ok(seconds < 10, `gone after ${seconds.toFixed(1)} s`);
+      assert.ok(seconds < 10, `removed after ${seconds.toFixed(1)} s`);
       scene.say(`a container that takes 1 s to exit is removed after ${seconds.toFixed(1)} s`);
     }),
     check("SIGKILL after the grace period", async () => {
@@ -42,7 +42,7 @@ export async function endings(scene: Scene): Promise<void> {
       const [status] = await scene.remove("deaf", 2);
       assert.equal(status?.state?.terminated?.exitCode, 137);
       const seconds = (performance.now() - began) / 1000;
-      assert.ok(seconds >= 2 && seconds < 12, `gone after ${seconds.toFixed(1)} s`);
+      assert.ok(seconds >= 2 && seconds < 12, `removed after ${seconds.toFixed(1)} s`);
       scene.say(`with a grace period of 2 s it is removed after ${seconds.toFixed(1)} s`);
     }),
     check("a custom stop signal", async () => {
