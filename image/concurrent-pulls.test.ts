@@ -131,7 +131,7 @@ describe("concurrent pulls", () => {
     await it().store.close();
     await expect(pulling).rejects.toMatchObject({
       code: "Cancelled",
-      message: expect.stringContaining(`${name} was not pulled or loaded, because the server is stopping.`),
+      message: expect.stringContaining(`${name} was not pulled or loaded, because the daemon is stopping.`),
     });
     expect(await listStore(it().root)).toEqual(before);
   });

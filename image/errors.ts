@@ -82,8 +82,8 @@ export const imageErrors = catalogue({
   },
   storeClosing: {
     code: "Cancelled",
-    sentence: "{object} was not pulled or loaded, because the server is stopping.",
-    remedy: "Pull or load it again once the server runs.",
+    sentence: "{object} was not pulled or loaded, because the daemon is stopping.",
+    remedy: "Pull or load it again once the daemon is running.",
   },
   invalidHosts: {
     code: "FailedPrecondition",
