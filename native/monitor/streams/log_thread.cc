@@ -41,9 +41,9 @@ bool LogThread::stop() {
     munmap(stack_, stack_size);
     is_running_ = false;
   }
-  // Both queues may hold objects that must be destroyed on the thread.
-  monitor_.forget_posted();
+  // Both queues may hold readers, which must be destroyed while the loop exists. What runs here may post to the monitor.
   (void)loop_->run_ready();
+  monitor_.forget_posted();
   return true;
 }
 

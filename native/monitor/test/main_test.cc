@@ -48,9 +48,9 @@ Directory::~Directory() {
 int main(int argc, char** argv) {
   using namespace keelson::test;
   std::string_view wanted = argc > 1 ? argv[1] : "";
-  for (const auto& tests : {cgroup_tests(), child_tests(), connection_tests(), json_tests(), log_tests(), loop_tests(),
-                            monitor_log_tests(), protocol_tests(), seccomp_filter_tests(), selinux_label_tests(),
-                            stdio_tests()}) {
+  for (const auto& tests : {cgroup_tests(), child_tests(), connection_tests(), json_tests(), log_tests(), log_thread_tests(),
+                            loop_tests(), monitor_log_tests(), protocol_tests(), seccomp_filter_tests(),
+                            selinux_label_tests(), stdio_tests()}) {
     for (const Test& test : tests) {
       if (test.name.find(wanted) == test.name.npos) continue;
       printf("%s\n", std::string(test.name).c_str());

@@ -17,6 +17,7 @@ std::vector<Test> child_tests();
 std::vector<Test> connection_tests();
 std::vector<Test> json_tests();
 std::vector<Test> log_tests();
+std::vector<Test> log_thread_tests();
 std::vector<Test> loop_tests();
 std::vector<Test> monitor_log_tests();
 std::vector<Test> protocol_tests();
