@@ -77,6 +77,9 @@ void OutputReader::finish() {
 }
 
 void OutputReader::close() {
+  is_closing_ = true;
+  is_paused_ = false;
+  read_rest();
   for (Stream stream : both) close(stream);
   check_end();
 }
@@ -99,9 +102,10 @@ bool OutputReader::read_some(Stream stream) {
   source.width.follow(source.fd.get(), bytes.size());
   if (log_) log_->write(stream, bytes, now_ns(), thread_.loop().buffers());
   if (!is_forwarding_) return true;
+  notify([stream, copy = std::string(bytes)](ContainerStreams& streams) { streams.on_output(stream, copy); });
+  if (is_closing_) return true;
   is_paused_ = true;
   update_watches();
-  notify([stream, copy = std::string(bytes)](ContainerStreams& streams) { streams.on_output(stream, copy); });
   return false;
 }
 

@@ -35,7 +35,7 @@ class OutputReader {
   Status reopen_log();
   // The container has exited: reads the remaining output, and continues until all writers have closed the pipes.
   void finish();
-  // Stops reading.
+  // Reads what finish() could not, because the reader was paused, and then stops reading.
   void close();
 
  private:
@@ -61,6 +61,7 @@ class OutputReader {
   bool is_forwarding_ = false;
   bool is_paused_ = false;
   bool is_finishing_ = false;
+  bool is_closing_ = false;
   bool has_ended_ = false;
 };
 

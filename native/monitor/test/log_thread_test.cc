@@ -1,5 +1,12 @@
 #include "monitor/streams/log_thread.h"
 
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <algorithm>
+
+#include "common/file.h"
+#include "monitor/streams/container_streams.h"
 #include "monitor/streams/output_reader.h"
 #include "monitor/test/unit_test.h"
 
@@ -22,6 +29,12 @@ struct LogThreadFixture {
     EXPECT(made.has_value());
     thread = std::move(*made);
   }
+  void run_thread() { EXPECT(thread->loop().run_ready().has_value()); }
+  std::string text() const {
+    auto log = read_file(path, 64 << 20);
+    EXPECT(log.has_value());
+    return *log;
+  }
 };
 
 // The monitor shuts down right after a start that it has aborted: the log is opened, and nobody takes it any more.
@@ -34,11 +47,35 @@ void ends_with_a_log_that_nobody_takes() {
   EXPECT(!is_taken);
 }
 
+// Its output is handed on to a client, and the container has exited; then the reader is told to read no more.
+void writes_what_is_left_when_nobody_goes_on() {
+  LogThreadFixture f;
+  auto log = Log::open(f.path);
+  EXPECT(log.has_value());
+  OutputReader reader(*f.thread, std::move(*log));
+  int ends[2];
+  EXPECT(pipe2(ends, O_NONBLOCK | O_CLOEXEC) == 0);
+  const Fd write_end(ends[1]);
+  EXPECT(fcntl(write_end.get(), F_SETPIPE_SZ, 1 << 20) >= 0);
+  const std::string line = std::string(99, 'x') + "\n";
+  constexpr long lines = 5000;
+  for (long at = 0; at < lines; ++at) EXPECT(write(write_end.get(), line.data(), line.size()) == 100);
+
+  reader.begin({}, Fd(ends[0]), Fd());
+  reader.forward_output(true);
+  f.run_thread();
+  reader.finish();
+  reader.close();
+  const std::string text = f.text();
+  EXPECT_EQUAL(std::count(text.begin(), text.end(), '\n'), lines);
+}
+
 }  // namespace
 
 std::vector<Test> log_thread_tests() {
   return {
       {"log thread: ends with a log that nobody takes", ends_with_a_log_that_nobody_takes},
+      {"log thread: writes what is left when nobody goes on", writes_what_is_left_when_nobody_goes_on},
   };
 }
 
