@@ -42,6 +42,8 @@ constexpr size_t max_bundle_file = 4 << 20;
 // Execs that are being started in one container, including hung ones. The limit is per container, so that one container
 // cannot block the others.
 constexpr long max_execs = 128;
+// With the 30 s that the rest of a start may take, less than the daemon waits for it (containerStart).
+constexpr auto log_limit = std::chrono::seconds(25);
 
 // Frees what only the start reads, to keep the memory of an idle pod small.
 void forget_what_only_start_needs(ContainerSpec& spec) {
@@ -96,6 +98,9 @@ void Container::start(DoneStatus done) {
   prepared.done = std::move(done);
   if (request_.log_path.empty()) return spawn(std::move(prepared), OutputReader::without_log(context_.log_thread));
   waiting_for_log_ = std::move(prepared);
+  log_deadline_ = context_.loop.after(log_limit, [this] {
+    abort_start({Kind::timeout, "open the log " + request_.log_path, {}, 0, "its file system does not answer"});
+  });
 }
 
 void Container::open_log() {
@@ -103,10 +108,15 @@ void Container::open_log() {
                          [weak = weak_from_this()](Result<std::shared_ptr<OutputReader>> output) {
                            const auto self = weak.lock();
                            if (!self || !self->waiting_for_log_) return;  // the start was aborted
-                           Prepared prepared = *std::exchange(self->waiting_for_log_, std::nullopt);
+                           Prepared prepared = self->take_prepared();
                            if (output) self->spawn(std::move(prepared), std::move(*output));
                            else self->fail_start(std::move(output.error()), std::move(prepared.done));
                          });
+}
+
+Container::Prepared Container::take_prepared() {
+  log_deadline_.cancel();
+  return *std::exchange(waiting_for_log_, std::nullopt);
 }
 
 Status Container::prepare(Prepared& prepared) {
@@ -144,7 +154,7 @@ void Container::fail_start(Error error, DoneStatus done) {
 void Container::abort_start(Error why) {
   if (phase_ != Phase::starting) return;
   if (!waiting_for_log_) return handler_->abort_start(std::move(why));
-  Prepared prepared = *std::exchange(waiting_for_log_, std::nullopt);
+  Prepared prepared = take_prepared();
   fail_start(std::move(why), std::move(prepared.done));
 }
 

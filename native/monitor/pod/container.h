@@ -100,6 +100,7 @@ class Container : public std::enable_shared_from_this<Container> {
   Status prepare(Prepared& prepared);
   Status read_bundle(RootfsSpec& rootfs);
   void open_log();
+  Prepared take_prepared();
   void spawn(Prepared prepared, std::shared_ptr<OutputReader> output);
   void fail_start(Error error, DoneStatus done);
   void run(StartedContainer started, StdioPipes pipes, std::shared_ptr<OutputReader> output);
@@ -121,6 +122,7 @@ class Container : public std::enable_shared_from_this<Container> {
   ContainerState state_;
   ContainerSpec spec_;
   std::optional<Prepared> waiting_for_log_;  // set while the log is being opened
+  Loop::Timer log_deadline_;
   std::optional<Cgroup> cgroup_;  // once started
   Fd pidfd_;
   std::shared_ptr<ContainerStreams> streams_;  // until the exit is reported

@@ -12,6 +12,8 @@ import { TestPod, until } from "./monitor-pod.ts";
 const soonMs = 3000;
 /** How long the exit of a container waits for its log. */
 const logLimitMs = 5000;
+/** How long a start waits for its log. */
+const startLimitMs = 25_000;
 
 test("a stuck log blocks its container's output, and nothing else of the pod", async () => {
   await withFrozenLog(async ({ pod, log, thaw }) => {
@@ -62,6 +64,19 @@ test("a container whose log is stuck can be stopped, and so can its pod", async 
     const hung = pod.call("start", { ...pod.prepare("b", {}), log_path: log });
     await soon(pod.ask("state"));
     hung.socket.destroy();
+  });
+}, 60_000);
+
+test("a start whose log cannot be opened fails, and can be repeated when the file system answers", async () => {
+  await withFrozenLog(async ({ pod, log, thaw }) => {
+    freeze(log);
+    const starting = pod.ask("start", { ...pod.prepare("a", {}), log_path: log });
+    await expect(soon(starting, startLimitMs + soonMs)).rejects.toThrow(
+      `container a: open the log ${log}: its file system does not answer`,
+    );
+    expect(await pod.ask("state")).toEqual({ containers: [] });
+    thaw();
+    await soon(pod.ask("start", { ...pod.prepare("a", {}), log_path: log }));
   });
 }, 60_000);
 
