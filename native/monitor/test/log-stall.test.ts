@@ -147,11 +147,18 @@ function thawed(disk: string): boolean {
 /** The thread's state letter as in ps(1); undefined if there is no such thread. */
 function stateOfLogThread(pod: TestPod): string | undefined {
   const tasks = `/proc/${pod.pid}/task`;
-  for (const task of readdirSync(tasks)) {
-    const [, name, state] = /^\d+ \((.*)\) (\S)/.exec(readFileSync(join(tasks, task, "stat"), "utf8")) ?? [];
-    if (name === "keelson-log") return state;
+  const states = readdirSync(tasks).map((task) => stateOfTask(join(tasks, task)));
+  return states.find(({ name }) => name === "keelson-log")?.state;
+}
+
+/** Without a name when it has just exited. */
+function stateOfTask(task: string): { readonly name?: string | undefined; readonly state?: string | undefined } {
+  try {
+    const [, name, state] = /^\d+ \((.*)\) (\S)/.exec(readFileSync(join(task, "stat"), "utf8")) ?? [];
+    return { name, state };
+  } catch {
+    return {};
   }
-  return undefined;
 }
 
 async function soon<Result>(work: Promise<Result>, limitMs = soonMs): Promise<Result> {
