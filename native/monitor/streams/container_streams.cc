@@ -43,7 +43,7 @@ void ContainerStreams::read_output(Fd out, Fd err) {
 }
 
 void ContainerStreams::ask_reader(std::move_only_function<void(OutputReader&)> work) {
-  thread_.loop().post([reader = reader_, work = std::move(work)]() mutable { work(*reader); });
+  thread_.post([reader = reader_, work = std::move(work)]() mutable { work(*reader); });
 }
 
 Status ContainerStreams::open_input(Fd fd, InputPipe::Target target) {

@@ -47,6 +47,11 @@ bool LogThread::stop() {
   return true;
 }
 
+void LogThread::post(Loop::Task task) {
+  loop_->post(std::move(task));
+  if (!is_running_) wake();
+}
+
 // Called by the monitor's loop.
 void LogThread::wake() {
   is_running_ = start();

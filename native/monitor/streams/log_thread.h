@@ -26,7 +26,9 @@ class LogThread {
   // Stops the thread. False if it hangs in the kernel: then nothing that it uses may be destroyed.
   bool stop();
 
-  // The thread's loop, for post(); tasks that it runs may use it freely.
+  // Runs `task` on the thread; from the monitor's loop. It starts at once, without a round of that loop.
+  void post(Loop::Task task);
+  // The thread's loop, for post() from any thread; tasks that it runs may use it freely.
   Loop& loop() { return *loop_; }
   // The monitor's loop, for post() from the thread.
   Loop& monitor() { return monitor_; }

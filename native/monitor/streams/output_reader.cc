@@ -29,7 +29,7 @@ std::shared_ptr<OutputReader> OutputReader::make(LogThread& thread, std::optiona
 std::shared_ptr<OutputReader> OutputReader::without_log(LogThread& thread) { return make(thread, std::nullopt); }
 
 void OutputReader::with_log(LogThread& thread, std::string path, Done<std::shared_ptr<OutputReader>> done) {
-  thread.loop().post([&thread, path = std::move(path), done = std::move(done)]() mutable {
+  thread.post([&thread, path = std::move(path), done = std::move(done)]() mutable {
     Result<std::shared_ptr<OutputReader>> reader;
     if (auto log = Log::open(std::move(path))) reader = make(thread, std::move(*log));
     else reader = std::unexpected(std::move(log.error()));
