@@ -11,9 +11,11 @@ function effective(change: Partial<ContainerSecurity>, host = everything): reado
 }
 
 test("without a request, a container gets the usual fourteen", () => {
-  expect(effective({})).toHaveLength(14);
-  expect(effective({})).toContain("CAP_CHOWN");
-  expect(effective({})).not.toContain("CAP_SYS_ADMIN");
+  const usual =
+    "CHOWN DAC_OVERRIDE FOWNER FSETID KILL SETGID SETUID SETPCAP NET_BIND_SERVICE NET_RAW SYS_CHROOT MKNOD AUDIT_WRITE SETFCAP";
+  const names = usual.split(" ").map((name) => `CAP_${name}`);
+  const sets = capabilitiesFor(plainSecurity, everything);
+  expect([sets.bounding, sets.permitted, sets.effective]).toEqual([names, names, names]);
 });
 
 test("add and drop work with and without the prefix, in any case", () => {
@@ -36,8 +38,10 @@ test("ALL means all that the host can grant", () => {
 
 test("the inheritable set contains only ambient capabilities (CVE-2022-24769)", () => {
   expect(capabilitiesFor(plainSecurity, everything)).toMatchObject({ inheritable: [], ambient: [] });
-  const ambient = capabilitiesFor({ ...plainSecurity, addAmbientCapabilities: ["NET_BIND_SERVICE"] }, everything);
-  expect(ambient).toMatchObject({ inheritable: ["CAP_NET_BIND_SERVICE"], ambient: ["CAP_NET_BIND_SERVICE"] });
+  const sets = capabilitiesFor({ ...plainSecurity, addAmbientCapabilities: ["SYS_TIME"] }, everything);
+  expect(sets).toMatchObject({ inheritable: ["CAP_SYS_TIME"], ambient: ["CAP_SYS_TIME"] });
+  // An ambient capability must be in the other sets too (capabilities(7)).
+  for (const set of [sets.bounding, sets.permitted, sets.effective]) expect(set).toContain("CAP_SYS_TIME");
 });
 
 test("an ambient capability that the host cannot grant is left out, as in all other sets", () => {
@@ -45,6 +49,11 @@ test("an ambient capability that the host cannot grant is left out, as in all ot
   const { ambient, inheritable, effective } = capabilitiesFor(security, withoutSysResource);
   expect([ambient, inheritable]).toEqual([["CAP_NET_BIND_SERVICE"], ["CAP_NET_BIND_SERVICE"]]);
   expect(effective).not.toContain("CAP_SYS_RESOURCE");
+});
+
+test("ambient ALL means all that the host can grant", () => {
+  const { ambient } = capabilitiesFor({ ...plainSecurity, addAmbientCapabilities: ["ALL"] }, withoutSysResource);
+  expect(ambient).toHaveLength(capabilityNames.length - 1);
 });
 
 test("an unknown name is an error", () => {

@@ -1,11 +1,12 @@
 // Which of a host's devices a container gets: nodes in a directory of the test.
 
 import { execFileSync } from "node:child_process";
-import { mkdir, mkdtemp, rm } from "node:fs/promises";
+import { chmod, mkdir, mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, expect, test } from "vitest";
 import { containerConfig } from "../testing/configs.ts";
+import type { Device } from "../types.ts";
 import { planDevices } from "./devices.ts";
 
 let directory: string;
@@ -21,20 +22,21 @@ async function makeNodes(...names: readonly string[]): Promise<void> {
   }
 }
 
-async function privileged(): Promise<string[]> {
-  const config = containerConfig("c", "img", []);
-  const { devices } = await planDevices(
-    { ...config, security: { ...config.security, privileged: true } },
-    false,
-    { ofDevice: async (path) => path },
-    directory,
-  );
-  return devices.map(({ path }) => path).toSorted();
+const hostPaths = { ofDevice: async (path: string) => path };
+const config = containerConfig("c", "img", []);
+
+async function privileged(ownUsers = false, asked: readonly Device[] = []) {
+  const privileged = { ...config, devices: asked, security: { ...config.security, privileged: true } };
+  return (await planDevices(privileged, ownUsers, hostPaths, directory)).devices;
+}
+
+async function privilegedPaths(): Promise<string[]> {
+  return (await privileged()).map(({ path }) => path).toSorted();
 }
 
 test("a privileged container gets all host devices, also in subdirectories, except those it has its own copy of", async () => {
   await makeNodes("null", "snd/seq", "net/deep/er/tun", "pts/0", "shm/null", "mqueue/null", "console", "ptmx", "tty");
-  expect(await privileged()).toEqual(["/dev/net/deep/er/tun", "/dev/null", "/dev/snd/seq"]);
+  expect(await privilegedPaths()).toEqual(["/dev/net/deep/er/tun", "/dev/null", "/dev/snd/seq"]);
 });
 
 test("directories that any user creates in /dev/shm do not affect a privileged container's devices", async () => {
@@ -44,8 +46,45 @@ test("directories that any user creates in /dev/shm do not affect a privileged c
   const deeper = "while mkdir $1 && cd $1; do :; done 2>/dev/null; true";
   execFileSync("sh", ["-c", deeper, "sh", "d".repeat(250)], { cwd: join(directory, "shm") });
   try {
-    expect(await privileged()).toEqual(["/dev/null"]);
+    expect(await privilegedPaths()).toEqual(["/dev/null"]);
   } finally {
     execFileSync("rm", ["-r", join(directory, "shm")]);
   }
+});
+
+test("a privileged container with a user namespace gets only devices that everybody may read and write", async () => {
+  await makeNodes("null", "disk", "readable");
+  await chmod(join(directory, "null"), 0o666);
+  await chmod(join(directory, "readable"), 0o664);
+  await chmod(join(directory, "disk"), 0o660);
+  expect((await privileged(true)).map(({ path, fileMode }) => [path, fileMode])).toEqual([["/dev/null", 0o666]]);
+});
+
+test("a requested device replaces the host's at that path", async () => {
+  await makeNodes("sda", "volume");
+  await chmod(join(directory, "volume"), 0o606);
+  const asked = [{ hostPath: join(directory, "volume"), containerPath: "/dev/sda", permissions: "r" }];
+  const devices = await privileged(false, asked);
+  expect(devices.filter(({ path }) => path === "/dev/sda")).toMatchObject([{ fileMode: 0o606 }]);
+});
+
+test("the device cgroup allows nothing but the usual devices, mknod, and the requested access", async () => {
+  execFileSync("mknod", [join(directory, "disk"), "b", "240", "17"]);
+  const asked = [
+    { hostPath: join(directory, "disk"), containerPath: "/dev/mine", permissions: "r" },
+    { hostPath: directory, containerPath: "/dev/all", permissions: "" },
+  ];
+  const { devices, rules } = await planDevices({ ...config, devices: asked }, false, hostPaths);
+  expect(devices.map(({ path }) => path)).toEqual(["/dev/mine", "/dev/all/disk"]);
+  const shown = rules.map(({ allow, type, major, minor, access }) =>
+    [allow ? "allow" : "deny", type ?? "a", major ?? "*", minor ?? "*", access].join(" "),
+  );
+  expect(shown).toEqual([
+    "deny a * * rwm",
+    "allow c * * m",
+    "allow b * * m",
+    ...["1 3", "1 5", "1 7", "1 8", "1 9", "5 0", "5 1", "5 2", "136 *"].map((numbers) => `allow c ${numbers} rwm`),
+    "allow b 240 17 r",
+    "allow b 240 17 rwm",
+  ]);
 });

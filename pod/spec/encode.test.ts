@@ -1,13 +1,20 @@
-import { mkdtemp, rm } from "node:fs/promises";
+import { mkdtemp, realpath, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { afterEach, beforeEach, expect, test } from "vitest";
+import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import type { Image } from "../../image/types.ts";
 import { loadHost } from "../../native/index.ts";
 import { newContainerId, newSandboxId } from "../ids.ts";
-import { containerConfig, noResources, plainSecurity, podNamespaces, sandboxConfig } from "../testing/configs.ts";
+import {
+  containerConfig,
+  mountOf,
+  noResources,
+  plainSecurity,
+  podNamespaces,
+  sandboxConfig,
+} from "../testing/configs.ts";
 import type { ContainerConfig } from "../types.ts";
-import { buildSpec } from "./build.ts";
+import { buildSpec, type ContainerSetup, type NodeSetup, type SandboxSetup } from "./build.ts";
 import { encodeSpec } from "./encode.ts";
 import { HostPaths } from "./host-paths.ts";
 import { SeccompFilters } from "./seccomp.ts";
@@ -29,7 +36,17 @@ const imageConfig: Image["config"] = {
   labels: new Map(),
 };
 
-async function specOf(change: Partial<ContainerConfig>, ofImage: Partial<Image["config"]> = {}) {
+interface Surroundings {
+  readonly node?: Partial<NodeSetup>;
+  readonly sandbox?: Partial<SandboxSetup>;
+  readonly container?: Partial<ContainerSetup>;
+}
+
+async function specOf(
+  change: Partial<ContainerConfig>,
+  ofImage: Partial<Image["config"]> = {},
+  around: Surroundings = {},
+) {
   const sandbox = newSandboxId();
   return await buildSpec(
     {
@@ -40,6 +57,7 @@ async function specOf(change: Partial<ContainerConfig>, ofImage: Partial<Image["
       defaultProfile: { kind: "off" },
       hostPaths: new HostPaths(loadHost()),
       throttlePaths: [],
+      ...around.node,
     },
     {
       id: sandbox,
@@ -48,6 +66,7 @@ async function specOf(change: Partial<ContainerConfig>, ofImage: Partial<Image["
       pinned: { network: "/ns/net", ipc: "/ns/ipc", uts: "/ns/uts" },
       cgroup: `/keelson/${sandbox}`,
       hostname: "p",
+      ...around.sandbox,
     },
     {
       id: newContainerId(),
@@ -68,8 +87,13 @@ async function specOf(change: Partial<ContainerConfig>, ofImage: Partial<Image["
       labels: {},
       relabel: async () => undefined,
       monitorFindsHome: () => true,
+      ...around.container,
     },
   );
+}
+
+async function specWith(security: Partial<ContainerConfig["security"]>, around: Surroundings = {}) {
+  return await specOf({ security: { ...plainSecurity, ...security } }, {}, around);
 }
 
 function digest(digit: string): Image["id"] {
@@ -127,18 +151,7 @@ test("the environment has each name once, the request's value wins, and bytes ar
 });
 
 test("mounts: the request's override ours, deeper ones come later", async () => {
-  const mount = (containerPath: string) => ({
-    containerPath,
-    hostPath: directory,
-    readonly: true,
-    selinuxRelabel: false,
-    propagation: "private" as const,
-    uidMappings: [],
-    gidMappings: [],
-    recursiveReadOnly: false,
-    imageSubPath: "",
-    mountOptions: [],
-  });
+  const mount = (containerPath: string) => ({ ...mountOf(directory), containerPath, readonly: true });
   const spec = await specOf({
     mounts: [mount("/data/deep"), mount("/data"), mount("/etc/hostname")],
   });
@@ -152,22 +165,9 @@ test("mounts: the request's override ours, deeper ones come later", async () => 
 
 test("a missing host path is created as a directory; one below a file is an error with both paths", async () => {
   const hostPath = join(directory, "made/here");
-  const plain = {
-    containerPath: "/data",
-    readonly: false,
-    selinuxRelabel: false,
-    propagation: "private",
-    uidMappings: [],
-    gidMappings: [],
-    recursiveReadOnly: false,
-    imageSubPath: "",
-    mountOptions: [],
-  } as const;
-  const spec = await specOf({ mounts: [{ ...plain, hostPath }] });
-  expect(spec.mounts.find(({ destination }) => destination === "/data")?.source).toBe(hostPath);
-  await expect(specOf({ mounts: [{ ...plain, hostPath: "/etc/passwd/below" }] })).rejects.toThrow(
-    "/etc/passwd/below at /data",
-  );
+  const spec = await specOf({ mounts: [mountOf(hostPath)] });
+  expect(spec.mounts.find(({ destination }) => destination === "/volume")?.source).toBe(hostPath);
+  await expect(specOf({ mounts: [mountOf("/etc/passwd/below")] })).rejects.toThrow("/etc/passwd/below at /volume");
 });
 
 test("namespaces: the pod's are joined by path, pid by mode", async () => {
@@ -204,4 +204,189 @@ test.each([
 ])("an OOM score of %i becomes %i if this process may not go below -500", async (asked, score) => {
   const resources = { ...noResources, oomScoreAdj: asked };
   expect((await specOf({ resources })).process.oomScoreAdj).toBe(score);
+});
+
+describe("security settings", () => {
+  const account = { uid: 1000n, gid: 1001n, supplementalGroups: [1001n, 2000n], home: Buffer.from("/") };
+  const around: Surroundings = {
+    node: {
+      defaultProfile: { kind: "loaded" },
+      openFiles: { soft: 1024, hard: 4096 },
+      throttlePaths: ["/sys/devices/system/cpu/cpu0/thermal_throttle"],
+    },
+    container: { account, labels: { process: "u:r:t:s0", mount: "u:o:f:s0" } },
+  };
+  const asked = { noNewPrivs: true, readonlyRootfs: true, seccomp: { type: "runtime-default", path: "" } } as const;
+
+  test("reach the spec", async () => {
+    const { process, root, linux, mounts } = await specWith(asked, around);
+    expect(process).toMatchObject({
+      user: { uid: 1000, gid: 1001, additionalGids: [1001, 2000] },
+      noNewPrivileges: true,
+      apparmorProfile: "keelson-default",
+      selinuxLabel: "u:r:t:s0",
+      rlimits: [{ type: "RLIMIT_NOFILE", soft: 1024, hard: 4096 }],
+    });
+    expect(root).toEqual({ path: "rootfs", readonly: true });
+    expect(linux.mountLabel).toBe("u:o:f:s0");
+    expect(linux.seccomp).toMatchObject({ defaultAction: "SCMP_ACT_ERRNO" });
+    expect(linux.maskedPaths).toEqual(
+      expect.arrayContaining(["/proc/kcore", "/sys/devices/system/cpu/cpu0/thermal_throttle"]),
+    );
+    expect(linux.readonlyPaths).toContain("/proc/sys");
+    expect(mounts.find(({ destination }) => destination === "/etc/resolv.conf")?.options).toContain("ro");
+  });
+
+  test("do not confine a privileged container, whatever else it requests", async () => {
+    const { process, linux } = await specWith({ ...asked, privileged: true }, around);
+    expect(process).toMatchObject({ noNewPrivileges: false });
+    expect(process).not.toHaveProperty("apparmorProfile");
+    expect(linux).not.toHaveProperty("seccomp");
+    expect(linux).toMatchObject({ maskedPaths: [], readonlyPaths: [] });
+  });
+
+  test("the default seccomp profile follows from the container's capabilities", async () => {
+    const allowed = async (addCapabilities: readonly string[]) => {
+      const { seccomp } = (await specWith({ ...asked, addCapabilities })).linux;
+      return JSON.stringify(seccomp);
+    };
+    expect(await allowed(["SYS_ADMIN"])).not.toBe(await allowed([]));
+  });
+});
+
+describe("the pod's namespaces", () => {
+  test("of a pod with host namespaces: nothing is joined, the host's name and shared memory are used", async () => {
+    const spec = await specOf({}, {}, { sandbox: { pinned: {} } });
+    expect(spec.linux.namespaces.map(({ type }) => type)).toEqual(["mount", "pid", "cgroup"]);
+    expect(spec.hostname).toBe("");
+    expect(spec.mounts.find(({ destination }) => destination === "/dev/shm")?.source).toBe(await realpath("/dev/shm"));
+  });
+
+  test.each([
+    ["pod", { type: "pid", path: "/ns/pid" }],
+    ["target", { type: "pid", path: "/bundle/pid-namespace" }],
+  ] as const)("pid mode %s joins that namespace", async (pid, namespace) => {
+    const spec = await specWith(
+      { namespaces: { ...podNamespaces, pid } },
+      { sandbox: { pinned: { network: "/ns/net", pid: "/ns/pid" } } },
+    );
+    expect(spec.linux.namespaces).toContainEqual(namespace);
+  });
+
+  test("a user namespace is joined, mapped, and left no device that only root may use", async () => {
+    const ids = [{ containerId: 0, hostId: 100_000, length: 65_536 }];
+    const spec = await specWith(
+      { privileged: true },
+      { sandbox: { pinned: { user: "/ns/user" }, user: { uids: ids, gids: ids } } },
+    );
+    expect(spec.linux.namespaces).toContainEqual({ type: "user", path: "/ns/user" });
+    const mapping = [{ containerID: 0, hostID: 100_000, size: 65_536 }];
+    expect(spec.linux).toMatchObject({ uidMappings: mapping, gidMappings: mapping });
+    expect(spec.linux.devices.filter(({ fileMode }) => (fileMode & 0o006) !== 0o006)).toEqual([]);
+  });
+});
+
+describe("file systems of the kernel and the pod", () => {
+  const shown = ({ mounts }: Awaited<ReturnType<typeof specOf>>) =>
+    mounts.map(({ destination, source, options }) => `${destination} ${source} ${options.join(",")}`);
+
+  test("are mounted with as little as they need", async () => {
+    expect(shown(await specOf({}))).toEqual([
+      "/proc proc nosuid,noexec,nodev",
+      "/dev tmpfs nosuid,strictatime,mode=755,size=65536k",
+      "/dev/pts devpts nosuid,noexec,newinstance,ptmxmode=0666,mode=0620,gid=5",
+      "/dev/mqueue mqueue nosuid,noexec,nodev",
+      "/sys sysfs nosuid,noexec,nodev,ro",
+      "/sys/fs/cgroup cgroup nosuid,noexec,nodev,relatime,ro",
+      "/dev/shm /s rbind,rprivate,rw,nosuid,nodev,noexec",
+      "/etc/resolv.conf /r rbind,rprivate,rw,nosuid,nodev,noexec",
+      "/etc/hostname /h rbind,rprivate,rw,nosuid,nodev,noexec",
+    ]);
+  });
+
+  test("are writable for a privileged container", async () => {
+    const mounts = shown(await specWith({ privileged: true }));
+    expect(mounts).toContain("/sys sysfs nosuid,noexec,nodev,rw");
+    expect(mounts).toContainEqual(expect.stringMatching(/^\/sys\/fs\/cgroup cgroup nosuid,noexec,nodev,relatime,rw/));
+  });
+
+  test("with a user namespace on the host's network, /sys is a bind mount that is read-only down to its last mount", async () => {
+    const sandbox = { pinned: { user: "/ns/user" }, user: { uids: [], gids: [] } };
+    expect(shown(await specOf({}, {}, { sandbox }))).toContain("/sys /sys rbind,rprivate,nosuid,noexec,nodev,rro");
+  });
+});
+
+describe("a mount", () => {
+  test.each([
+    ["over the root", { containerPath: "/a/.." }],
+    ["at a relative path", { containerPath: "data" }],
+    ["of something else than a procfs at /proc", { containerPath: "/proc/" }],
+  ])("%s is refused", async (_, change) => {
+    await expect(specOf({ mounts: [{ ...mountOf(directory), ...change }] })).rejects.toMatchObject({
+      name: "mountTarget",
+    });
+  });
+
+  test("has the access, options and mappings of the request", async () => {
+    const ids = [{ containerId: 0, hostId: 100_000, length: 1 }];
+    const change = { mountOptions: ["noexec"], uidMappings: ids, gidMappings: ids };
+    const volume = async (more: object) => {
+      const { mounts } = await specOf({ mounts: [{ ...mountOf(directory), ...more }] });
+      return mounts.find(({ destination }) => destination === "/volume");
+    };
+    expect(await volume({ ...change, readonly: true, recursiveReadOnly: true })).toMatchObject({
+      options: ["rbind", "rprivate", "rro", "noexec"],
+      uidMappings: [{ containerID: 0, hostID: 100_000, size: 1 }],
+    });
+    expect((await volume({}))?.options).toEqual(["rbind", "rprivate", "rw"]);
+  });
+
+  test("is relabelled before it is used", async () => {
+    const relabelled: string[] = [];
+    const relabel: ContainerSetup["relabel"] = async (_, source) => void relabelled.push(source);
+    await specOf({ mounts: [mountOf(directory)] }, {}, { container: { relabel } });
+    expect(relabelled).toEqual([directory]);
+  });
+});
+
+test("a CDI device is refused, whether requested by name or by annotation", async () => {
+  const annotations = new Map([["cdi.k8s.io/plugin", "vendor.com/gpu=0"]]);
+  await expect(specOf({ annotations })).rejects.toMatchObject({ name: "cdiUnsupported" });
+  await expect(specOf({ cdiDevices: ["vendor.com/gpu=0"] })).rejects.toMatchObject({ name: "cdiUnsupported" });
+});
+
+test("the request's working directory wins over the image's", async () => {
+  expect((await specOf({ workingDir: "/mine" })).process.cwd).toBe("/mine");
+  expect((await specOf({})).process.cwd).toBe("/work");
+  expect((await specOf({}, { workingDir: "" })).process.cwd).toBe("/");
+});
+
+test("a terminal has TERM; with a passwd file of the pod's, HOME is left to a monitor that finds it", async () => {
+  const names = async (change: Partial<ContainerConfig>, finds: boolean) => {
+    const spec = await specOf(change, {}, { container: { monitorFindsHome: () => finds } });
+    return spec.process.env.map((entry) => entry.toString());
+  };
+  const mounts = [{ ...mountOf(directory), containerPath: "/etc" }];
+  expect(await names({ tty: true }, true)).toEqual(expect.arrayContaining(["TERM=xterm", "HOME=/root"]));
+  expect(await names({ mounts }, false)).toContain("HOME=/root");
+  expect(await names({ mounts }, true)).not.toContain("HOME=/root");
+});
+
+test("limits are in the spec, in the container's own cgroup; unset ones and those beyond 2^63 are no limit", async () => {
+  const resources = {
+    ...noResources,
+    memoryLimit: 1n << 20n,
+    memorySwapLimit: 2n ** 63n - 1n,
+    hugepageLimits: [{ pageSize: "2MB", limit: 4n << 20n }],
+    unified: new Map([["memory.high", "9000"]]),
+  };
+  const { cgroupsPath, resources: given } = (await specOf({ resources })).linux;
+  expect(cgroupsPath).toMatch(/^\/keelson\/[0-9a-f]{64}\/[0-9a-f]{64}$/);
+  const { devices, ...limits } = given;
+  expect(devices?.[0]).toEqual({ allow: false, access: "rwm" });
+  expect(limits).toEqual({
+    memory: { limit: 1_048_576, swap: Number(2n ** 63n - 4096n) },
+    hugepageLimits: [{ pageSize: "2MB", limit: 4_194_304 }],
+    unified: { "memory.high": "9000" },
+  });
 });
