@@ -1,6 +1,6 @@
 // CreateContainer: creates layer, bundle and record, or nothing; equal requests get the same container.
 
-import { readdir, rm, writeFile } from "node:fs/promises";
+import { readdir, readFile, rm, stat, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { expect, test } from "vitest";
 import { holdTime, pass } from "./testing/clock.ts";
@@ -40,6 +40,37 @@ test("a create makes a layer, a bundle and a record, but starts no process", asy
     "rootfs.json",
   ]);
   expect(node().monitor(id).starts).toEqual([]);
+});
+
+test("only root may read the bundle, whose environment may hold secrets", async () => {
+  const pods = await node().start();
+  const id = await runPod(pods);
+  const bundle = join(node().podDirectory(id), "containers", await makeContainer(pods, id));
+  const modes = ["", "rootfs", "config.json", "rootfs.json"].map(async (name) => (await stat(join(bundle, name))).mode);
+  expect((await Promise.all(modes)).map((mode) => mode & 0o077)).toEqual([0, 0, 0, 0]);
+});
+
+test.each([
+  ["SIGUSR1", "SIGUSR2", "SIGUSR1"],
+  [undefined, "SIGUSR2", "SIGUSR2"],
+  [undefined, "no signal", "SIGTERM"],
+])("stop signal: with %s requested and %s in the image it is %s", async (stopSignal, ofImage, signal) => {
+  const pods = await node().start();
+  node().images.config = { stopSignal: ofImage };
+  const config = containerConfig("c", "img", ["/bin/sleep"]);
+  const asked = stopSignal === undefined ? config : { ...config, stopSignal };
+  const c = await pods.createContainer(await runPod(pods), asked, never);
+  expect(pods.container(c).stopSignal).toBe(signal);
+});
+
+test("the image's volumes are directories in the root, except the root itself and what the request mounts over", async () => {
+  const pods = await node().start();
+  const id = await runPod(pods);
+  node().images.config = { volumes: ["/data", "/../climbs", "/", "/volume/"] };
+  const config = { ...containerConfig("c", "img", ["/bin/sleep"]), mounts: [mountOf(node().directory)] };
+  const c = await pods.createContainer(id, config, never);
+  const rootfs = await readFile(join(node().podDirectory(id), "containers", c, "rootfs.json"), "utf8");
+  expect(JSON.parse(rootfs).directories).toEqual(["/data", "/climbs"]);
 });
 
 test("concurrent and repeated creates return the same container", async () => {

@@ -91,7 +91,7 @@ export async function createContainer(
       sandbox,
     );
 
-    undo.push("remove the record", async () => await env.records.remove(id));
+    // Last, because a failed save of a new record leaves none: it needs no undo.
     await env.records.save(containerRecord(container));
     return container;
   } catch (error) {

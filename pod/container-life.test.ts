@@ -108,6 +108,21 @@ describe("a start", () => {
     expect(events).toEqual(["created c", "started c", "stopped c"]);
   });
 
+  test("that succeeded just as it timed out keeps its real exit, even if the watch does not report it", async () => {
+    const pods = await node().start();
+    const id = await runPod(pods);
+    const c = await makeContainer(pods, id);
+    const start = node().script.hold("monitor start");
+    const starting = pods.startContainer(c, never);
+    starting.catch(() => undefined);
+    await start.arrived;
+    start.act();
+    node().monitor(id).forgetWatchers();
+    await pass(limits.containerStart);
+    await expect(starting).rejects.toMatchObject({ code: "DeadlineExceeded" });
+    expect(pods.container(c).phase).toMatchObject({ state: "exited", exitCode: 137, reason: "Error" });
+  });
+
   test("continues when its caller gives up", async () => {
     const pods = await node().start();
     const id = await runPod(pods);

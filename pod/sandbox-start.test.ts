@@ -292,6 +292,20 @@ describe("a caller that gives up", () => {
     expect(events).toEqual([]);
   });
 
+  test("a retry while the unclaimed pod is being removed gets a new pod", async () => {
+    const pods = await node().start();
+    (await abandoned(pods)).release();
+    await startIsOver();
+    await quiet();
+    const detaching = node().script.hold("network detach");
+    await pass(limits.unclaimed);
+    await detaching.arrived;
+    const id = await runPod(pods);
+    detaching.release();
+    await until("the first one is removed", async () => (await node().records()).length === 1);
+    expect(pods.sandboxes(everything).map((one) => one.id)).toEqual([id]);
+  });
+
   test("without a retry, and when its removal fails: the pod is listed, and removed soon after", async () => {
     const pods = await node().start();
     (await abandoned(pods)).release();
@@ -349,6 +363,17 @@ describe("a name in use", () => {
     await expect(runPod(pods)).rejects.toMatchObject({ name: "sandboxExists", code: "AlreadyExists" });
     await pods.removeSandbox(id, never);
     expect(await runPod(pods)).not.toBe(id);
+  });
+
+  test("a pod that is being stopped blocks the name too", async () => {
+    const pods = await node().start();
+    const id = await runPod(pods);
+    const detaching = node().script.hold("network detach");
+    const stopping = pods.stopSandbox(id, never);
+    await detaching.arrived;
+    await expect(runPod(pods)).rejects.toMatchObject({ name: "sandboxExists" });
+    detaching.release();
+    await stopping;
   });
 
   test("a retry while the last record is being written waits for it, and never gets a pod that is rolled back", async () => {

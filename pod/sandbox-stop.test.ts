@@ -1,6 +1,7 @@
 // StopPodSandbox and RemovePodSandbox: recorded before they change anything, retried after failures,
 // stops during a start, and calls for objects that no longer exist.
 
+import { existsSync } from "node:fs";
 import { mkdir, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
@@ -123,6 +124,30 @@ describe("a stop", () => {
     await stopping;
     expect(pods.sandbox(id).state, "it left the queue and never ran").toBe("not-ready");
   });
+});
+
+test("a monitor that has answered its shutdown but does not exit is killed", async () => {
+  const pods = await node().start();
+  const id = await runPod(pods);
+  await pods.stopSandbox(id, never);
+  node().monitor(id).thaws();
+  await pass(1_000);
+  await until("it is killed", () => node().monitor(id).isGone);
+});
+
+test("a stop of a pod whose monitor died before the daemon started kills its processes before the network's plugins run", async () => {
+  const pods = await node().start();
+  const id = await runPod(pods);
+  const cgroup = join(node().directory, "cgroup/keelson", id);
+  await mkdir(cgroup, { recursive: true });
+  node().monitor(id).dies();
+  const next = await node().restart();
+  const detaching = node().script.hold("network detach");
+  const stopping = next.stopSandbox(id, never);
+  await detaching.arrived;
+  expect(existsSync(cgroup)).toBe(false);
+  detaching.release();
+  await stopping;
 });
 
 describe("a step that fails", () => {

@@ -32,7 +32,7 @@ export async function stopSandbox(env: Environment, sandbox: Sandbox): Promise<v
   for (const container of sandbox.containers.values()) applyUnseenExit(env, container);
   if (failures.length === 0) sandbox.setPhase({ life: "stopped" });
   // Otherwise nothing has changed, and a stop after the removal would recreate the record.
-  if (!isStopped || hasFailed) await recordStop(env, sandbox);
+  if (!isStopped) await recordStop(env, sandbox);
   if (!isStopped && !hasFailed) announceSandbox(env, sandbox, "stopped");
   settle(sandbox, failures);
 }

@@ -160,6 +160,24 @@ test("a monitor that dies while its pod's queue is busy: the pod is not ready at
   await until("the network is detached", () => node().network.leases().length === 0);
 });
 
+test("a monitor that dies during its pod's removal: the stop behind the removal writes no record of the removed pod", async () => {
+  const { pods, id } = await watchedPod();
+  node().network.failing = "DEL of bridge: not today";
+  const preparing = node().script.hold("images prepareSnapshot");
+  const creating = makeContainer(pods, id);
+  await preparing.arrived;
+  const removing = pods.removeSandbox(id, never);
+  node().monitor(id).dies();
+  await until("the pod is not ready", () => pods.sandbox(id).state === "not-ready");
+  await quiet();
+  preparing.release();
+  await creating;
+  await removing;
+  await until("the stop has had its turn", () => node().script.count("network detach") === 2);
+  await quiet();
+  expect(await node().records()).toEqual([]);
+});
+
 test("an init that dies stops its pod: not ready, with an event, and nothing starts in it", async () => {
   const { pods, id } = await watchedPod();
   const c = await runContainer(pods, id);

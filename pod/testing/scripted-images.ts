@@ -6,6 +6,8 @@ import type { Script } from "./script.ts";
 export class ScriptedImages implements ImageStore {
   /** Ids of containers that have a writable layer. */
   readonly layers = new Set<string>();
+  /** What the image's config sets. */
+  config: Partial<Image["config"]> = {};
   readonly #script: Script;
 
   constructor(script: Script) {
@@ -17,7 +19,7 @@ export class ScriptedImages implements ImageStore {
   }
 
   find(reference: string): Image | undefined {
-    return reference === "img" ? theImage : undefined;
+    return reference === "img" ? { ...theImage, config: { ...theImage.config, ...this.config } } : undefined;
   }
 
   async document(): Promise<unknown> {
