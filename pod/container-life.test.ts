@@ -58,9 +58,10 @@ describe("a start", () => {
     await reader.close();
   });
 
-  test("that the monitor refuses leaves the container exited with 128, and sends no stop", async () => {
+  test("that the monitor refuses leaves the container exited with 128, never announced as started, and sends no stop", async () => {
     const pods = await node().start();
     const id = await runPod(pods);
+    const events = recordEvents(pods);
     const c = await makeContainer(pods, id);
     node().script.fail("monitor start", refusal("not_executable", "execve of /bin/sleep: ENOENT"));
     await expect(pods.startContainer(c, never)).rejects.toMatchObject({ code: "InvalidArgument" });
@@ -72,6 +73,8 @@ describe("a start", () => {
       message: expect.stringContaining("execve of /bin/sleep"),
     });
     expect(node().script.calls(c)).not.toContain("monitor stop");
+    await until("its exit is reported", () => events.includes("stopped c"));
+    expect(events).toEqual(["created c", "stopped c"]);
     await pods.removeContainer(c, never);
   });
 
@@ -238,6 +241,56 @@ describe("a stop", () => {
     await expect(starting).rejects.toMatchObject({ code: "Cancelled" });
     expect(pods.container(c).phase).toMatchObject({ state: "exited", exitCode: 128, reason: "StartError" });
     expect(node().monitor(id).running).toEqual([]);
+  });
+
+  test("that aborts a start returns only when the container is known not to run", async () => {
+    const pods = await node().start();
+    const id = await runPod(pods);
+    const c = await makeContainer(pods, id);
+    const start = node().script.hold("monitor start");
+    const killing = node().script.hold("monitor stop");
+    pods.startContainer(c, never).catch(() => undefined);
+    await start.arrived;
+    start.act();
+    let isStopped = false;
+    const stopping = pods.stopContainer(c, 2n, never).then(() => {
+      isStopped = true;
+    });
+    await pass(2_000);
+    await killing.arrived;
+    await quiet();
+    expect(isStopped).toBe(false);
+    killing.release();
+    await stopping;
+    expect(node().monitor(id).running).toEqual([]);
+  });
+
+  test("that the monitor does not answer in time fails, and the container still counts as running", async () => {
+    const pods = await node().start();
+    const id = await runPod(pods);
+    const c = await pods.createContainer(id, { ...containerConfig("c", "img", ["/bin/sh"]), tty: true }, never);
+    const start = node().script.hold("monitor start");
+    const starting = pods.startContainer(c, never);
+    await start.arrived;
+    const stop = node().script.hold("monitor stop");
+    const stopping = pods.stopContainer(c, 30n, never);
+    let hasFailed = false;
+    stopping.catch(() => {
+      hasFailed = true;
+    });
+    // The start takes up a part of the grace period.
+    await pass(10_000);
+    start.release();
+    await starting;
+    await stop.arrived;
+    const checkpoint = () => pods.checkpointContainer(c, join(node().directory, "archive.tar"), 0n, never);
+    await expect(checkpoint()).rejects.toMatchObject({ name: "checkpointStopped" });
+    await pass(20_000 + limits.shutdown - 1);
+    expect(hasFailed).toBe(false);
+    await pass(1);
+    await expect(stopping).rejects.toMatchObject({ code: "DeadlineExceeded" });
+    expect(pods.container(c).phase.state).toBe("running");
+    await expect(checkpoint(), "the stop is over").rejects.toMatchObject({ name: "checkpointTerminal" });
   });
 
   test("of a container that the monitor does not know marks it exited", async () => {

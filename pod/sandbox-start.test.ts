@@ -408,6 +408,18 @@ describe("a name in use", () => {
   });
 });
 
+test("nothing is made for a handler whose runtime is refused", async () => {
+  const pods = await node().start();
+  const check = async () => {
+    throw new Error("runc 1.0 is vulnerable");
+  };
+  const features = { recursiveReadOnlyMounts: false, userNamespaces: false };
+  node().handlers.set("runc", { name: "runc", features, usable: false, check });
+  await expect(pods.runSandbox(sandboxConfig("p"), "runc", never)).rejects.toThrow("is vulnerable");
+  await expectNothingLeft();
+  expect(node().script.calls()).toEqual([]);
+});
+
 test("an unknown handler is refused by name", async () => {
   const pods = await node().start();
   await expect(pods.runSandbox(sandboxConfig("p"), "kata", never)).rejects.toMatchObject({ name: "handlerUnknown" });
