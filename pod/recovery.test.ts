@@ -7,6 +7,7 @@ import { limits } from "./environment.ts";
 import { Records } from "./records.ts";
 import type { SandboxLife } from "./sandbox.ts";
 import { holdTime, pass, quiet, until, within } from "./testing/clock.ts";
+import { podNamespaces, sandboxConfig } from "./testing/configs.ts";
 import { makeContainer, never, recordEvents, runContainer, runPod, useNode } from "./testing/node.ts";
 import { expectRemovable, expectTidy, rewriteLife } from "./testing/truth.ts";
 
@@ -64,6 +65,13 @@ describe("recorded and actual state", () => {
     expect(pods.sandboxes(everything).map(({ state }) => state)).toEqual(
       life === "starting" ? [] : [isReady ? "ready" : "not-ready"],
     );
+  });
+
+  test("a pod with host networking has no network to lose", async () => {
+    const config = sandboxConfig("p");
+    const security = { ...config.security, namespaces: { ...podNamespaces, network: "node" as const } };
+    const id = await (await node().start()).runSandbox({ ...config, security }, "", never);
+    expect((await node().restart()).sandbox(id).state).toBe("ready");
   });
 
   test("a network that is found missing only after the daemon serves stops the pod then", async () => {
@@ -210,6 +218,10 @@ describe("exits while no daemon was running", () => {
     const pods = await node().start();
     expect(pods.container(a).phase).toMatchObject({ state: "exited", exitCode: 5, reason: "Error" });
     expect(pods.container(b).phase).toMatchObject({ state: "exited", exitCode: 137, reason: "OOMKilled" });
+    // Recorded as well, for a daemon that no longer finds the monitor.
+    await node().kill();
+    node().monitor(id).dies();
+    expect((await node().start()).container(a).phase).toMatchObject({ state: "exited", exitCode: 5, reason: "Error" });
   });
 
   test("of a dead monitor are taken from its exit records, the others are reported as unknown", async () => {

@@ -57,6 +57,17 @@ test("pods without monitors, as after a reboot: their processes are killed altho
   await expectTidy(node(), pods);
 });
 
+test("an interrupted stop of a pod whose monitor runs keeps the exits of its containers", async () => {
+  const first = await node().start();
+  const id = await runPod(first);
+  const c = await runContainer(first, id);
+  await node().kill();
+  await rewriteLife(node(), id, "stopping");
+  const pods = await node().start();
+  await pods.tidy();
+  expect(pods.container(c).phase).toMatchObject({ state: "exited", exitCode: 137, reason: "Error" });
+});
+
 test("a pod that cannot be cleaned up is listed as not ready with the reason, and does not block other pods", async () => {
   const first = await node().start();
   const [a, b] = [await runPod(first, "a"), await runPod(first, "b")];
@@ -180,6 +191,8 @@ test("a daemon that is shut down during cleanup starts no further steps", async 
   const ids = await Promise.all(["a", "b", "c", "d", "e", "f"].map((name) => runPod(first, name)));
   await node().kill();
   for (const id of ids) await rewriteLife(node(), id, "starting");
+  const orphan = "f".repeat(64);
+  await mkdir(node().podDirectory(orphan));
   const hanging = ids.map(() => node().script.hold("network detach"));
   const pods = await node().start();
   const tidying = pods.tidy();
@@ -189,4 +202,5 @@ test("a daemon that is shut down during cleanup starts no further steps", async 
   await tidying;
   expect(node().script.count("network detach")).toBe(4);
   expect(node().script.calls()).not.toContain("network collectGarbage");
+  expect(await node().podDirectories()).toContain(orphan);
 });

@@ -313,6 +313,8 @@ describe("file systems of the kernel and the pod", () => {
   test("with a user namespace on the host's network, /sys is a bind mount that is read-only down to its last mount", async () => {
     const sandbox = { pinned: { user: "/ns/user" }, user: { uids: [], gids: [] } };
     expect(shown(await specOf({}, {}, { sandbox }))).toContain("/sys /sys rbind,rprivate,nosuid,noexec,nodev,rro");
+    const hostUsers = await specOf({}, {}, { sandbox: { pinned: {} } });
+    expect(shown(hostUsers)).toContain("/sys sysfs nosuid,noexec,nodev,ro");
   });
 });
 
@@ -321,6 +323,7 @@ describe("a mount", () => {
     ["over the root", { containerPath: "/a/.." }],
     ["at a relative path", { containerPath: "data" }],
     ["of something else than a procfs at /proc", { containerPath: "/proc/" }],
+    ["of an image at /proc", { containerPath: "/proc/", hostPath: "", image: containerConfig("", "img", []).image }],
   ])("%s is refused", async (_, change) => {
     await expect(specOf({ mounts: [{ ...mountOf(directory), ...change }] })).rejects.toMatchObject({
       name: "mountTarget",
