@@ -33,6 +33,7 @@ test("a removal kills the container, is recorded before anything is removed, and
   ]);
   expect(await bundles(id)).toEqual([]);
   expect(await node().record(c)).toBeUndefined();
+  expect(pods.containersOf(id)).toEqual([]);
   await pods.removeContainer(c, never);
 });
 

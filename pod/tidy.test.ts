@@ -34,6 +34,7 @@ test("hanging DELs do not delay the socket, run for four pods at a time, and lea
   for (const held of hanging) held.release();
   await tidying;
   expect(pods.sandboxes(everything).map(({ id }) => id)).toEqual(again);
+  for (const id of ids) expect(() => pods.sandbox(id)).toThrow("does not exist");
   await expectTidy(node(), pods);
 });
 
@@ -118,12 +119,13 @@ test("a failed start whose record cannot be removed is listed until it can be", 
   await expectTidy(node(), pods);
 });
 
-test("orphaned directories, layers and records are removed, the network before the monitor", async () => {
+test("orphaned directories, bundles, layers and records are removed, the network before the monitor", async () => {
   const first = await node().start();
   const id = await runPod(first);
   const c = await runContainer(first, id);
-  await runPod(first, "kept");
+  const kept = await runPod(first, "kept");
   await node().kill();
+  await mkdir(join(node().podDirectory(kept), "containers", "f".repeat(64)));
   await rm(join(node().stateDirectory, `${id}.json`));
   const pods = await node().start();
   expect(pods.sandboxes(everything)).toHaveLength(1);

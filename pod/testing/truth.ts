@@ -1,5 +1,7 @@
 // Checks that a daemon reports its pods truthfully, and that nothing else is left on the node.
 
+import { readdir } from "node:fs/promises";
+import { basename, join } from "node:path";
 import { expect } from "vitest";
 import type { NodePods } from "../pods.ts";
 import { Records } from "../records.ts";
@@ -37,6 +39,12 @@ export async function expectTidy(node: ScriptedNode, pods: NodePods): Promise<vo
   const ready = pods.sandboxes({ ...everything, state: "ready" }).map(({ id }) => String(id));
   const containers = pods.containers(everything).map(({ id }) => String(id));
   expect((await node.podDirectories()).filter((id) => !sandboxes.includes(id))).toEqual([]);
+  const bundles = (await readdir(join(node.directory, "run/pods"), { recursive: true })).filter((path) =>
+    /^[^/]+\/containers\/[^/]+$/.test(path),
+  );
+  expect(bundles.filter((path) => !containers.includes(basename(path)))).toEqual([]);
+  const listed = pods.sandboxes(everything).flatMap(({ id }) => pods.containersOf(id).map((one) => String(one.id)));
+  expect(listed.toSorted()).toEqual(containers.toSorted());
   expect([...node.images.layers].filter((id) => !containers.includes(id))).toEqual([]);
   expect((await node.records()).map(({ id }) => String(id)).toSorted()).toEqual(
     [...sandboxes, ...containers].toSorted(),
