@@ -1,6 +1,6 @@
 // Recovery at start: records in every state, combined with every state of monitor, network and host.
 
-import { mkdir, readFile, rename, writeFile } from "node:fs/promises";
+import { mkdir, readdir, readFile, rename, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { limits } from "./environment.ts";
@@ -91,6 +91,12 @@ describe("recorded and actual state", () => {
 });
 
 describe("records", () => {
+  async function makeUnreadable(id: string): Promise<void> {
+    const path = join(node().stateDirectory, `${id}.json`);
+    await rename(path, `${path}.aside`);
+    await mkdir(path);
+  }
+
   test("a damaged record is removed, and its pod is cleaned up", async () => {
     const first = await node().start();
     const id = await runPod(first);
@@ -110,15 +116,14 @@ describe("records", () => {
     const c = await runContainer(first, id);
     await runPod(first, "kept");
     await node().kill();
-    const path = join(node().stateDirectory, `${id}.json`);
-    await rename(path, `${path}.aside`);
-    await mkdir(path);
+    await makeUnreadable(id);
     const pods = await node().start();
     expect(pods.sandboxes(everything).map(({ config }) => config.metadata.name)).toEqual(["kept"]);
     await pods.tidy();
     expect(node().monitor(id).running).toEqual([c]);
     expect(await node().podDirectories()).toContain(String(id));
     expect(node().images.layers.has(c)).toBe(true);
+    expect(await node().record(c)).toMatchObject({ kind: "container" });
     expect(node().network.spared).toContain(id);
     expect(node().log.some((line) => line.includes("cannot be read, so its pod or container is left untouched"))).toBe(
       true,
@@ -179,6 +184,19 @@ describe("records", () => {
     const pods = await node().start();
     await pods.tidy();
     expect(pods.sandbox(await runPod(pods)).state).toBe("ready");
+  });
+
+  test("an unreadable record of a container: its bundle and layer stay", async () => {
+    const first = await node().start();
+    const id = await runPod(first);
+    const c = await runContainer(first, id);
+    await node().kill();
+    await makeUnreadable(c);
+    const pods = await node().start();
+    await pods.tidy();
+    expect(pods.containers(everything)).toEqual([]);
+    expect(node().images.layers.has(c)).toBe(true);
+    expect(await readdir(join(node().podDirectory(id), "containers"))).toEqual([c]);
   });
 
   test("of a container whose pod has no record are removed", async () => {

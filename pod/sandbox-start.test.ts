@@ -1,6 +1,7 @@
 // RunPodSandbox: each step failing or hanging, callers that give up, retries that join, names that are free again.
 
-import { rm, writeFile } from "node:fs/promises";
+import { readFile, rm, writeFile } from "node:fs/promises";
+import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { limits } from "./environment.ts";
 import type { NodePods } from "./pods.ts";
@@ -39,6 +40,31 @@ test("starts a pod that is recorded, has an address, and is announced once", asy
   });
   await until("both events are reported", () => events.length === 2);
   expect(events).toEqual(["created p", "started p"]);
+});
+
+test("network sysctls are set again once the network is attached, those of an interface last", async () => {
+  const pods = await node().start();
+  const sysctls = new Map([
+    ["net.ipv4.conf.eth0.forwarding", "1"],
+    ["kernel.shm_rmid_forced", "1"],
+    ["net.ipv4.conf.all.forwarding", "0"],
+  ]);
+  const id = await pods.runSandbox({ ...sandboxConfig("p"), sysctls }, "", never);
+  const calls = node().script.calls();
+  expect(calls.indexOf("monitor setNetworkSysctls")).toBeGreaterThan(calls.indexOf("network attach"));
+  expect(
+    node()
+      .monitor(id)
+      .networkSysctls.map((set) => Object.entries(set)),
+  ).toEqual([
+    [
+      ["net.ipv4.conf.all.forwarding", "0"],
+      ["net.ipv4.conf.eth0.forwarding", "1"],
+    ],
+  ]);
+  // The interface does not exist yet when the monitor creates the namespace.
+  const written = JSON.parse(await readFile(join(node().podDirectory(id), "sandbox.json"), "utf8"));
+  expect(written.sysctls).toEqual({ "kernel.shm_rmid_forced": "1", "net.ipv4.conf.all.forwarding": "0" });
 });
 
 test("a pod with host networking attaches no network, and does not need the network to be ready", async () => {

@@ -173,7 +173,7 @@ function podNetwork(sandbox: Sandbox): PodNetwork {
     name: metadata.name,
     namespace: metadata.namespace,
     uid: metadata.uid,
-    portMappings: portMappings.filter((mapping) => mapping.hostPort > 0),
+    portMappings,
     dns: dns ?? { servers: [], searches: [], options: [] },
     cgroupParent,
     annotations,

@@ -2,7 +2,7 @@
 // stops during a start, and calls for objects that no longer exist.
 
 import { existsSync } from "node:fs";
-import { mkdir, rm, writeFile } from "node:fs/promises";
+import { mkdir, readdir, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { limits } from "./environment.ts";
@@ -124,6 +124,17 @@ describe("a stop", () => {
     await stopping;
     expect(pods.sandbox(id).state, "it left the queue and never ran").toBe("not-ready");
   });
+});
+
+test("a stop removes the containers' cgroups from a kubelet's pod cgroup, and not that cgroup", async () => {
+  const pods = await node().start();
+  const id = await pods.runSandbox({ ...sandboxConfig("p"), cgroupParent: "/kubepods/pod1" }, "", never);
+  const c = await runContainer(pods, id);
+  const kubelets = join(node().directory, "cgroup/kubepods/pod1");
+  await mkdir(join(kubelets, c), { recursive: true });
+  await mkdir(join(kubelets, "other"));
+  await pods.stopSandbox(id, never);
+  expect(await readdir(kubelets)).toEqual(["other"]);
 });
 
 test("a monitor that has answered its shutdown but does not exit is killed", async () => {

@@ -1,7 +1,7 @@
 // Unfinished work of a previous daemon is finished once this one serves: a few pods at a time, despite hangs and
 // failures.
 
-import { mkdir, readdir, rm } from "node:fs/promises";
+import { mkdir, readdir, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { expect, test } from "vitest";
 import { limits } from "./environment.ts";
@@ -139,6 +139,22 @@ test("orphaned directories, bundles, layers and records are removed, the network
   ).toEqual(["network detach", "monitor shutdown"]);
   await expectTidy(node(), pods);
   expect(node().images.layers.has(c)).toBe(false);
+});
+
+test.each([
+  ["in a cgroup of its own, which is removed", { cgroup: "/pods/p", own_cgroup: true }, []],
+  ["in a kubelet's cgroup, which stays", { cgroup: "/pods/p", own_cgroup: false }, ["p"]],
+  ["in a scope, whose directory systemd removes", { cgroup: "", own_cgroup: false, scope: "/pods/p" }, ["p"]],
+])("an orphaned pod %s", async (_, written, left) => {
+  const [id, c] = ["e".repeat(64), "f".repeat(64)];
+  await mkdir(join(node().podDirectory(id), "containers", c), { recursive: true });
+  await writeFile(join(node().podDirectory(id), "sandbox.json"), JSON.stringify(written));
+  const cgroup = join(node().directory, "cgroup/pods/p");
+  await mkdir(join(cgroup, c), { recursive: true });
+  const pods = await node().start();
+  await pods.tidy();
+  expect(await node().podDirectories()).toEqual([]);
+  expect(await readdir(join(cgroup, ".."), { recursive: true })).toEqual(left);
 });
 
 test("resources that a request creates between start and cleanup do not count as orphaned", async () => {

@@ -36,6 +36,7 @@ export class ScriptedMonitor implements Monitor {
   /** In order of arrival. */
   readonly starts: StartRequest[] = [];
   readonly updates: object[] = [];
+  readonly networkSysctls: Readonly<Record<string, string>>[] = [];
   readonly #script: Script;
   readonly #socket: string;
   readonly #runs = new Map<string, ContainerRun>();
@@ -171,8 +172,10 @@ export class ScriptedMonitor implements Monitor {
     });
   }
 
-  async setNetworkSysctls(_sysctls: Readonly<Record<string, string>>, deadline: Deadline): Promise<void> {
-    await this.#call("setNetworkSysctls", "", deadline, () => undefined);
+  async setNetworkSysctls(sysctls: Readonly<Record<string, string>>, deadline: Deadline): Promise<void> {
+    await this.#call("setNetworkSysctls", "", deadline, () => {
+      this.networkSysctls.push(sysctls);
+    });
   }
 
   async reopenLog(id: string, deadline: Deadline): Promise<void> {
