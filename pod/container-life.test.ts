@@ -29,6 +29,22 @@ describe("a start", () => {
     await expect(pods.startContainer(c, never)).rejects.toMatchObject({ name: "containerState" });
   });
 
+  test.each([
+    [
+      "a seccomp profile passes its compiled filter",
+      false,
+      expect.stringMatching(/\/run\/seccomp\/[0-9a-f]{64}\.bpf$/),
+    ],
+    ["a seccomp profile that does not apply, because it is privileged, passes no filter", true, undefined],
+  ])("of a container with %s", async (_, privileged, seccompFilter) => {
+    const pods = await node().start();
+    const id = await runPod(pods);
+    const config = containerConfig("c", "img", ["/bin/sleep"]);
+    const security = { ...config.security, privileged, seccomp: { type: "runtime-default", path: "" } } as const;
+    await pods.startContainer(await pods.createContainer(id, { ...config, security }, never), never);
+    expect(node().monitor(id).starts[0]?.seccompFilter).toEqual(seccompFilter);
+  });
+
   test("that cannot be recorded still succeeds: the container runs, and the failure is logged", async () => {
     const pods = await node().start();
     const c = await makeContainer(pods, await runPod(pods));

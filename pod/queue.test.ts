@@ -35,6 +35,14 @@ test("runs one at a time, in order, and continues after a failure", async () => 
   expect(queue.idle).toBe(true);
 });
 
+test("work of a caller that has given up already never starts", async () => {
+  const queue = new PodQueue();
+  const log: string[] = [];
+  const work = longWork(log, "a");
+  await expect(queue.run("pod", "step", AbortSignal.abort(), 1000, work.run)).rejects.toThrow("aborted");
+  expect([log, queue.idle]).toEqual([[], true]);
+});
+
 test("a caller that waits too long or gives up leaves the queue, and its work never starts", async () => {
   const queue = new PodQueue();
   const log: string[] = [];

@@ -168,6 +168,7 @@ describe("files on disk", () => {
     await writeFile(path, (await readFile(path, "utf8")).slice(0, -20));
     const next = await Records.open(directory);
     await next.save(container(a, 2));
+    expect((await next.load()).records).toMatchObject([{ phase: { exitCode: 2 } }]);
     await next.save(container(a, 3));
     expect((await readFile(path, "utf8")).split("\n")).toHaveLength(3);
     expect((await next.load()).records).toMatchObject([{ phase: { exitCode: 3 } }]);
@@ -253,8 +254,24 @@ describe("a disk that cannot be written", () => {
       expect((await records.load()).records).toMatchObject([{ phase: { exitCode: stands } }]);
       await rm(ballast, { recursive: true });
       await records.save(container(a, 20));
+      expect((await records.load()).records).toMatchObject([{ phase: { exitCode: 20 } }]);
       await records.save(container(a, 21));
       expect((await records.load()).records).toMatchObject([{ phase: { exitCode: 21 } }]);
+    } finally {
+      await run("umount", [directory]);
+    }
+  });
+
+  test("a save that waits for one that fails is written all the same", async () => {
+    await run("mount", ["-t", "tmpfs", "-o", "size=16k", "tmpfs", directory]);
+    try {
+      const tooLarge = { ...container(a, 1), stopSignal: "x".repeat(32 << 10) };
+      const failing = expect(records.save(tooLarge)).rejects.toThrow("ENOSPC");
+      // Its write begins in a microtask, and takes longer.
+      for (let turns = 0; turns < 10; turns += 1) await Promise.resolve();
+      await records.save(container(a, 2));
+      await failing;
+      expect((await records.load()).records).toMatchObject([{ phase: { exitCode: 2 } }]);
     } finally {
       await run("umount", [directory]);
     }

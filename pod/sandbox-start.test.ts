@@ -7,7 +7,7 @@ import { limits } from "./environment.ts";
 import type { NodePods } from "./pods.ts";
 import { holdTime, pass, quiet, until } from "./testing/clock.ts";
 import { sandboxConfig } from "./testing/configs.ts";
-import { never, recordEvents, runPod, useNode } from "./testing/node.ts";
+import { makeContainer, never, recordEvents, runPod, useNode } from "./testing/node.ts";
 
 const everything = { labels: new Map() };
 const node = useNode();
@@ -316,6 +316,18 @@ describe("a caller that gives up", () => {
     await until("it is removed", async () => (await node().records()).length === 0);
     await expectNothingLeft();
     expect(events).toEqual([]);
+  });
+
+  test("a client that creates a container in the unclaimed pod has claimed it", async () => {
+    const pods = await node().start();
+    (await abandoned(pods)).release();
+    await startIsOver();
+    await quiet();
+    const [id = ""] = await node().podDirectories();
+    await makeContainer(pods, id);
+    await pass(limits.unclaimed);
+    await quiet();
+    expect(pods.sandboxes(everything)).toMatchObject([{ id, state: "ready" }]);
   });
 
   test("a retry while the unclaimed pod is being removed gets a new pod", async () => {

@@ -35,13 +35,16 @@ beforeEach(async () => {
   );
 });
 
-async function bundleResources(): Promise<unknown> {
+async function bundleResources() {
   const path = join(node().podDirectory(sandbox), "containers", id, "config.json");
   return JSON.parse(await readFile(path, "utf8")).linux.resources;
 }
 
 test("for a created container, bundle and record change, and no cgroup", async () => {
+  const { devices } = await bundleResources();
+  expect(devices).toContainEqual({ allow: false, access: "rwm" });
   await pods.updateContainerResources(id, { ...noResources, memoryLimit: 128n * mebi }, never);
+  expect((await bundleResources()).devices).toEqual(devices);
   expect(await bundleResources()).toMatchObject({ memory: { limit: 134_217_728 }, cpu: { quota: 50_000, cpus: "0" } });
   expect(pods.container(id).resources).toEqual({ ...before, memoryLimit: 128n * mebi });
   expect(await node().record(id)).toMatchObject({ resources: { memoryLimit: 128n * mebi, cpuQuota: 50_000n } });
