@@ -3,8 +3,8 @@
 import { readdir } from "node:fs/promises";
 import { join } from "node:path";
 import { expect, test } from "vitest";
-import { holdTime } from "./testing/clock.ts";
-import { makeContainer, never, runContainer, runPod, useNode } from "./testing/node.ts";
+import { holdTime, quiet } from "./testing/clock.ts";
+import { makeContainer, never, recordEvents, runContainer, runPod, useNode } from "./testing/node.ts";
 
 const everything = { labels: new Map() };
 const node = useNode();
@@ -35,6 +35,16 @@ test("a removal kills the container, is recorded before anything is removed, and
   expect(await node().record(c)).toBeUndefined();
   expect(pods.containersOf(id)).toEqual([]);
   await pods.removeContainer(c, never);
+});
+
+test("two concurrent removals count as one", async () => {
+  const pods = await node().start();
+  const events = recordEvents(pods);
+  const c = await makeContainer(pods, await runPod(pods));
+  await Promise.all([pods.removeContainer(c, never), pods.removeContainer(c, never)]);
+  await quiet();
+  expect(events.filter((event) => event.startsWith("deleted"))).toEqual([`deleted ${c.slice(0, 12)}`]);
+  expect(node().script.count("monitor delete", c)).toBe(1);
 });
 
 test("a removal succeeds for a container that never ran, and for one that the monitor does not know", async () => {

@@ -1,10 +1,12 @@
 // UpdateContainerResources: bundle, cgroup and record change together or not at all.
 
+import { spawn } from "node:child_process";
 import { mkdir, readFile, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { beforeEach, expect, test } from "vitest";
+import { limits } from "./environment.ts";
 import type { NodePods } from "./pods.ts";
-import { holdTime } from "./testing/clock.ts";
+import { holdTime, pass, until } from "./testing/clock.ts";
 import { containerConfig, noResources } from "./testing/configs.ts";
 import { never, runPod, useNode } from "./testing/node.ts";
 import { refusal } from "./testing/scripted-monitor.ts";
@@ -75,6 +77,34 @@ test("if the cgroup update fails: bundle, record and status stay unchanged", asy
   expect(node().monitor(sandbox).updates).toMatchObject([{ cpu: { quota: 50_000 }, memory: { limit: 67_108_864 } }]);
 });
 
+test("a monitor that does not answer an update: the error says so with its own code", async () => {
+  await pods.startContainer(id, never);
+  node().monitor(sandbox).freezes();
+  const update = pods.updateContainerResources(id, { ...noResources, cpuQuota: 20_000n }, never);
+  const late = expect(update).rejects.toMatchObject({ code: "DeadlineExceeded" });
+  for (const times of [1, 2]) {
+    await until("it is asked", () => node().script.count("monitor update") === times);
+    await pass(limits.call);
+  }
+  await late;
+});
+
+test("the OOM score is set for the processes in the cgroup; one that has exited meanwhile is no problem", async () => {
+  await pods.startContainer(id, never);
+  const cgroup = join(node().directory, "cgroup/keelson", sandbox, id);
+  await mkdir(cgroup, { recursive: true });
+  const program = spawn("sleep", ["1000"]);
+  try {
+    await writeFile(join(cgroup, "cgroup.procs"), `${program.pid}\n${2 ** 30}\n`);
+    await pods.updateContainerResources(id, { ...noResources, oomScoreAdj: 321n }, never);
+    expect(await readFile(`/proc/${program.pid}/oom_score_adj`, "utf8")).toBe("321\n");
+    expect(node().log).toEqual([]);
+  } finally {
+    program.kill("SIGKILL");
+    await rm(join(node().directory, "cgroup/keelson"), { recursive: true });
+  }
+});
+
 test("if the record cannot be written: the cgroup's old values are restored", async () => {
   await pods.startContainer(id, never);
   await rm(node().stateDirectory, { recursive: true });
@@ -86,18 +116,62 @@ test("if the record cannot be written: the cgroup's old values are restored", as
   expect(pods.container(id).resources).toEqual(before);
 });
 
-test("if the record cannot be written: previously unlimited resources are unlimited again", async () => {
-  const config = { ...containerConfig("free", "img", ["/bin/sleep"]), resources: { ...noResources, cpuShares: 2n } };
-  const free = await pods.createContainer(sandbox, config, never);
-  await pods.startContainer(free, never);
-  await rm(node().stateDirectory, { recursive: true });
-  await writeFile(node().stateDirectory, "");
-  const change = { ...noResources, cpuQuota: 50_000n, memoryLimit: 64n * mebi };
-  await expect(pods.updateContainerResources(free, change, never)).rejects.toThrow("ENOTDIR");
-  expect(node().monitor(sandbox).updates).toEqual([
-    { cpu: { quota: 50_000 }, memory: { limit: 67_108_864 } },
-    { cpu: { shares: 2, quota: -1 }, memory: { limit: -1 } },
-  ]);
+test.each([
+  [2n, 0n, 2],
+  [0n, 512n, 1024],
+])(
+  "if the record cannot be written: previously unlimited resources are unlimited again (shares %i, updated to %i: %i)",
+  async (had, wanted, restored) => {
+    const config = { ...containerConfig("free", "img", ["/bin/sleep"]), resources: { ...noResources, cpuShares: had } };
+    const free = await pods.createContainer(sandbox, config, never);
+    await pods.startContainer(free, never);
+    await rm(node().stateDirectory, { recursive: true });
+    await writeFile(node().stateDirectory, "");
+    const change = { ...noResources, cpuShares: wanted, cpuQuota: 50_000n, memoryLimit: 64n * mebi };
+    await expect(pods.updateContainerResources(free, change, never)).rejects.toThrow("ENOTDIR");
+    expect(node().monitor(sandbox).updates).toMatchObject([
+      { cpu: { quota: 50_000 }, memory: { limit: 67_108_864 } },
+      { cpu: { shares: restored, quota: -1 }, memory: { limit: -1 } },
+    ]);
+  },
+);
+
+test("a memory limit without a swap limit means no swap, where the kernel counts swap", async () => {
+  await pods.startContainer(id, never);
+  const cgroup = join(node().directory, "cgroup/keelson", sandbox);
+  await mkdir(cgroup, { recursive: true });
+  await writeFile(join(cgroup, "memory.swap.max"), "max\n");
+  await pods.updateContainerResources(id, { ...noResources, memoryLimit: 128n * mebi }, never);
+  expect(node().monitor(sandbox).updates).toMatchObject([{ memory: { limit: 134_217_728, swap: 134_217_728 } }]);
+  await rm(join(node().directory, "cgroup/keelson"), { recursive: true });
+});
+
+test("an OOM score below what this process may set becomes the lowest that it may", async () => {
+  node().lowestOomScore = -500;
+  pods = await node().restart();
+  await pods.updateContainerResources(id, { ...noResources, oomScoreAdj: -997n }, never);
+  const bundle = join(node().podDirectory(sandbox), "containers", id, "config.json");
+  expect(JSON.parse(await readFile(bundle, "utf8")).process.oomScoreAdj).toBe(-500);
+});
+
+test("huge page and unified limits replace those of the same name, and the others stay", async () => {
+  const limits = (two: bigint, high: string): Resources => ({
+    ...noResources,
+    hugepageLimits: [{ pageSize: "2MB", limit: two }],
+    unified: new Map([["memory.high", high]]),
+  });
+  const first = limits(1n, "1");
+  const more = { ...first, hugepageLimits: [...first.hugepageLimits, { pageSize: "1GB", limit: 9n }] };
+  await pods.updateContainerResources(id, { ...more, unified: new Map([...first.unified, ["pids.max", "9"]]) }, never);
+  await pods.updateContainerResources(id, limits(2n, "2"), never);
+  expect(await bundleResources()).toMatchObject({
+    hugepageLimits: [
+      { pageSize: "1GB", limit: 9 },
+      { pageSize: "2MB", limit: 2 },
+    ],
+    unified: { "memory.high": "2", "pids.max": "9" },
+    cpu: { cpus: "0" },
+  });
 });
 
 test("a limit below the usage is refused, and one above is not", async () => {

@@ -80,6 +80,7 @@ export class ScriptedNode {
   cgroupDriver: CgroupDriver = "cgroupfs";
   systemd: Environment["systemd"];
   selinux: Environment["selinux"] = { kind: "off" };
+  lowestOomScore = -1000;
   /** The current daemon's records directory; a killed daemon keeps writing to its old one. */
   stateDirectory: string;
   readonly #monitors = new Map<string, ScriptedMonitor>();
@@ -224,7 +225,7 @@ export class ScriptedNode {
       hostResolvConf: "/etc/resolv.conf",
       hostCapabilities: 0n,
       openFiles: undefined,
-      lowestOomScore: -1000,
+      lowestOomScore: this.lowestOomScore,
       defaultProfile: { kind: "off" },
       selinux: this.selinux,
       hostPaths: new HostPaths(host),
