@@ -126,6 +126,15 @@ test("a create whose layer cannot be created leaves nothing, and a retry succeed
   await makeContainer(pods, id);
 });
 
+test("a create that fails and cannot be undone says in the log what is left", async () => {
+  const pods = await node().start();
+  const id = await runPod(pods);
+  node().script.fail("images prepareSnapshot", new Error("EROFS"));
+  node().script.fail("images removeSnapshot", new Error("EBUSY"));
+  await expect(makeContainer(pods, id)).rejects.toThrow("EROFS");
+  expect(node().log).toEqual([expect.stringContaining("undo failed: remove the writable layer: EBUSY")]);
+});
+
 test("a create whose record cannot be written removes the bundle and the layer", async () => {
   const pods = await node().start();
   const id = await runPod(pods);

@@ -1,6 +1,7 @@
 // The watch on a pod's monitor: order of exits, disconnects, missed events, a monitor or an init that
 // dies.
 
+import { existsSync } from "node:fs";
 import { mkdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { expect, test } from "vitest";
@@ -145,14 +146,30 @@ test("a monitor that dies stops its pod: first the containers, from their exit r
   expect(await node().record(id)).toMatchObject({ life: "stopped" });
 });
 
-test("a monitor that dies while its pod's queue is busy: the pod is not ready at once, the rest waits for its turn", async () => {
+test("an init that dies while its pod's queue is busy: the pod is not ready at once, the rest waits for its turn", async () => {
   const { pods, id } = await watchedPod();
+  const preparing = node().script.hold("images prepareSnapshot");
+  const creating = makeContainer(pods, id);
+  await preparing.arrived;
+  node().monitor(id).losesInit();
+  await until("the pod is not ready", () => pods.sandbox(id).state === "not-ready");
+  expect(node().script.calls()).not.toContain("network detach");
+  preparing.release();
+  await creating;
+  await until("the network is detached", () => node().network.leases().length === 0);
+});
+
+test("a monitor that dies while its pod's queue is busy: processes are killed and the pod is not ready at once, the rest waits for its turn", async () => {
+  const { pods, id } = await watchedPod();
+  const cgroup = join(node().directory, "cgroup/keelson", id);
+  await mkdir(cgroup, { recursive: true });
   const preparing = node().script.hold("images prepareSnapshot");
   const creating = makeContainer(pods, id);
   await preparing.arrived;
   node().monitor(id).dies();
   await until("the pod is not ready", () => pods.sandbox(id).state === "not-ready");
   await quiet();
+  expect(existsSync(cgroup)).toBe(false);
   expect(await node().record(id)).toMatchObject({ life: "stopping" });
   expect(node().script.calls()).not.toContain("network detach");
   preparing.release();
