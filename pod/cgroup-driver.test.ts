@@ -3,7 +3,7 @@
 import { mkdir, readdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { beforeEach, describe, expect, test } from "vitest";
-import { checkCgroupRoot, podCgroup } from "./cgroup-driver.ts";
+import { checkCgroupRoot, chooseCgroupDriver, isBootedBySystemd, podCgroup } from "./cgroup-driver.ts";
 import { clearCgroup } from "./cgroups.ts";
 import { newSandboxId } from "./ids.ts";
 import type { Scope } from "./systemd/units.ts";
@@ -31,6 +31,7 @@ test("a parent in the other driver's form is refused", () => {
     ["systemd", "/kubepods/pod1", "a slice, such as kubepods-besteffort.slice"],
     ["systemd", "/kubepods-pod1.slice", "a slice"],
     ["cgroupfs", "kubepods-pod1.slice", "an absolute path"],
+    ["cgroupfs", "kubepods/pod1", "an absolute path"],
     ["cgroupfs", "/kubepods.slice/kubepods-pod1.slice", "that is not a slice"],
   ] as const) {
     expect(() => at(driver, parent)).toThrow(
@@ -44,6 +45,11 @@ test("a cgroup.root that cannot be a slice is refused with the driver systemd", 
     expect(() => checkCgroupRoot("systemd", root)).toThrow(`The key cgroup.root is ${root}, which is not the name of`);
   checkCgroupRoot("systemd", "/keelson/test");
   checkCgroupRoot("cgroupfs", "/");
+});
+
+test.skipIf(await isBootedBySystemd())("without systemd, its driver is refused, and auto means cgroupfs", async () => {
+  await expect(chooseCgroupDriver("systemd")).rejects.toMatchObject({ name: "systemdMissing" });
+  expect(await chooseCgroupDriver("auto")).toBe("cgroupfs");
 });
 
 describe("on a host with systemd", () => {
@@ -70,6 +76,18 @@ describe("on a host with systemd", () => {
     expect(await readFile(procs, "utf8")).toBe(String(node().monitor(id).pid));
     const written = JSON.parse(await readFile(join(node().podDirectory(id), "sandbox.json"), "utf8"));
     expect(written).toMatchObject({ cgroup: "", own_cgroup: false, scope: `/keelson.slice/keelson-${id}.scope` });
+    await (await node().restart()).tidy();
+    expect(asked, "the next daemon leaves it there").toHaveLength(1);
+  });
+
+  test("the init of the pod's own PID namespace is moved with the monitor", async () => {
+    let moved: readonly number[] = [];
+    answer = async (_, pids) => {
+      moved = pids;
+    };
+    node().initPid = 2 ** 30 + 1;
+    const id = await runPod(await node().start());
+    await expect.poll(() => moved).toEqual([node().monitor(id).pid, 2 ** 30 + 1]);
   });
 
   test("clearing a scope leaves the directory that systemd watches for systemd to remove", async () => {

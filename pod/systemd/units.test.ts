@@ -229,6 +229,41 @@ test("the completion of a job whose signal was lost is found by the processes", 
   await systemd.startScope(scope, [41]);
 });
 
+test("a connection whose call was not answered in time is not used again", async () => {
+  const bus = new SystemBus(join(directory, "bus"));
+  answer = () => undefined;
+  const call = async (ms: number) => await bus.call("StopUnit", "ss", [scope.name, "fail"], AbortSignal.timeout(ms));
+  await expect(call(500)).rejects.toMatchObject({ name: "TimeoutError" });
+  answer = (_, peer) => peer.reply();
+  await call(10_000);
+  expect(sockets.size).toBe(2);
+  bus.close();
+});
+
+test("a join that systemd refuses for good starts no scope", async () => {
+  answer = (_, peer) => peer.refuse("org.freedesktop.DBus.Error.AccessDenied", "no");
+  await expect(systemd.joinScope(scope, [41])).rejects.toMatchObject({ name: "scopeFailed" });
+  expect(calls.map(({ member }) => member)).toEqual(["AttachProcessesToUnit"]);
+});
+
+test("at shutdown systemd gives a scope's processes the default grace period of Kubernetes", () => {
+  expect(scopeProperties(scope, [41])).toContainEqual(["TimeoutStopUSec", ["t", "30000000"]]);
+});
+
+test("a start is complete only when all of its processes are in the scope", async () => {
+  let last = 0;
+  answer = (_, peer) => {
+    void processIn(41, `/a.slice/a-b.slice/${scope.name}`);
+    setTimeout(() => {
+      last = 42;
+      void processIn(42, `/a.slice/a-b.slice/${scope.name}`);
+    }, 1_500);
+    peer.reply("o", [job]);
+  };
+  await systemd.startScope(scope, [41, 42]);
+  expect(last).toBe(42);
+});
+
 test("starts beyond the bus's limit of pending calls per connection wait for their turn", async () => {
   const unanswered: Peer[] = [];
   answer = (_, peer) => {

@@ -81,6 +81,8 @@ export class ScriptedNode {
   systemd: Environment["systemd"];
   selinux: Environment["selinux"] = { kind: "off" };
   lowestOomScore = -1000;
+  /** Of the next pods' own PID namespaces; undefined for pods without one. */
+  initPid: number | undefined;
   /** The current daemon's records directory; a killed daemon keeps writing to its old one. */
   stateDirectory: string;
   readonly #monitors = new Map<string, ScriptedMonitor>();
@@ -248,7 +250,8 @@ export class ScriptedNode {
       { timeoutMs, late, cancelled: late },
     );
     const monitor = await heard(spawn, life);
-    return { monitor: severed<Monitor>(monitor, life), pid: monitor.pid };
+    const init = this.initPid === undefined ? {} : { initPid: this.initPid };
+    return { monitor: severed<Monitor>(monitor, life), pid: monitor.pid, ...init };
   }
 
   #connect(podDirectory: string, life: Life): Monitor {
