@@ -73,6 +73,30 @@ test("the image's volumes are directories in the root, except the root itself an
   expect(JSON.parse(rootfs).directories).toEqual(["/data", "/climbs"]);
 });
 
+test.each([
+  ["host namespaces", { network: "node", pid: "node", ipc: "node" }, ["mount", "cgroup"]],
+  ["a shared PID namespace", { pid: "pod" }, ["mount", "network net", "ipc ipc", "uts uts", "pid pid", "cgroup"]],
+  [
+    "its own users",
+    { user: ownUsers(100_000) },
+    ["mount", "network net", "ipc ipc", "uts uts", "user user", "pid", "cgroup"],
+  ],
+] as const)("the namespaces of a container in a pod with %s", async (_, change, expected) => {
+  const pods = await node().start();
+  const asked: NamespaceOptions = { ...podNamespaces, ...change };
+  const sandbox = sandboxConfig("p");
+  const security = { ...sandbox.security, namespaces: asked };
+  const id = await pods.runSandbox({ ...sandbox, security }, "", never);
+  const config = containerConfig("c", "img", ["/bin/true"]);
+  const c = await pods.createContainer(id, { ...config, security: { ...config.security, namespaces: asked } }, never);
+  const spec = await readFile(join(node().podDirectory(id), "containers", c, "config.json"), "utf8");
+  const pins = join(node().podDirectory(id), "ns/");
+  const joined: { type: string; path?: string }[] = JSON.parse(spec).linux.namespaces;
+  expect(joined.map(({ type, path }) => (path === undefined ? type : `${type} ${path.replace(pins, "")}`))).toEqual(
+    expected,
+  );
+});
+
 test("concurrent and repeated creates return the same container", async () => {
   const pods = await node().start();
   const id = await runPod(pods);

@@ -158,7 +158,8 @@ export class ScriptedMonitor implements Monitor {
     });
   }
 
-  async execSync({ id }: ExecSyncRequest, deadline: Deadline): Promise<ExecSyncResult> {
+  async execSync({ id, room }: ExecSyncRequest, deadline: Deadline): Promise<ExecSyncResult> {
+    await room?.hold("out".length);
     return await this.#call("execSync", id, deadline, () => ({
       stdout: Buffer.from("out"),
       stderr: Buffer.alloc(0),
