@@ -136,3 +136,17 @@ test("a handler that is no longer configured starts nothing", async () => {
   const handler = vanishedHandler("gone", ["native", "runc"]);
   await expect(handler.check()).rejects.toMatchObject({ name: "handlerUnknown" });
 });
+
+test("a binary whose probe failed for a reason that may pass is probed again, unchanged as it is", async () => {
+  const path = await program("runtime", "runc version 1.5.2");
+  const busy = join(directory, "busy");
+  await writeFile(busy, "");
+  const script = await readFile(path, "utf8");
+  await writeFile(path, script.replace("\n", `\n[ -e ${busy} ] && exit 1\n`), { mode: 0o755 });
+  const { handler } = await open(path);
+  expect(handler.usable).toBe(false);
+  await expect(handler.check()).rejects.toMatchObject({ name: "handlerBinary" });
+  await rm(busy);
+  await handler.check();
+  expect(handler.usable).toBe(true);
+});
