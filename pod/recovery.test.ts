@@ -71,7 +71,9 @@ describe("recorded and actual state", () => {
     const config = sandboxConfig("p");
     const security = { ...config.security, namespaces: { ...podNamespaces, network: "node" as const } };
     const id = await (await node().start()).runSandbox({ ...config, security }, "", never);
-    expect((await node().restart()).sandbox(id).state).toBe("ready");
+    const recovered = (await node().restart()).sandbox(id);
+    expect(recovered.state).toBe("ready");
+    expect(recovered.timeline.map(({ stage }) => stage)).toEqual(["files", "monitor"]);
   });
 
   test("a network that is found missing only after the daemon serves stops the pod then", async () => {

@@ -458,6 +458,18 @@ test("nothing is made for a handler whose runtime is refused", async () => {
   expect(node().script.calls()).toEqual([]);
 });
 
+test("a pod with a user namespace is refused with a handler that has none", async () => {
+  const pods = await node().start();
+  const features = { recursiveReadOnlyMounts: true, userNamespaces: false };
+  node().handlers.set("runc", { name: "runc", features, usable: true, check: async () => undefined });
+  const config = sandboxConfig("p");
+  const user = { mode: "pod", uids: [], gids: [] } as const;
+  const security = { ...config.security, namespaces: { ...config.security.namespaces, user } };
+  const start = pods.runSandbox({ ...config, security }, "runc", never);
+  await expect(start).rejects.toMatchObject({ name: "userNamespaceUnsupported" });
+  await expectNothingLeft();
+});
+
 test("an unknown handler is refused by name", async () => {
   const pods = await node().start();
   await expect(pods.runSandbox(sandboxConfig("p"), "kata", never)).rejects.toMatchObject({ name: "handlerUnknown" });

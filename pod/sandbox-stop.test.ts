@@ -394,7 +394,10 @@ test("a daemon that shuts down logs the pods with unfinished work", async () => 
   const detaching = node().script.hold("network detach");
   pods.stopSandbox(id, never).catch(() => undefined);
   await detaching.arrived;
+  const parent = join(node().directory, "cgroup/keelson");
+  await mkdir(parent);
   await pods.close();
+  expect(existsSync(parent), "the empty cgroup of the pods is removed").toBe(false);
   expect(node().log.filter((line) => line.includes("has unfinished work"))).toEqual([
     `info pod sandbox ${id} has unfinished work, which continues at the next start`,
   ]);
