@@ -42,12 +42,13 @@ test("a create makes a layer, a bundle and a record, but starts no process", asy
   expect(node().monitor(id).starts).toEqual([]);
 });
 
-test("only root may read the bundle, whose environment may hold secrets", async () => {
+test("only root may look into a pod's directory, or read the bundle, whose environment may hold secrets", async () => {
   const pods = await node().start();
   const id = await runPod(pods);
   const bundle = join(node().podDirectory(id), "containers", await makeContainer(pods, id));
-  const modes = ["", "rootfs", "config.json", "rootfs.json"].map(async (name) => (await stat(join(bundle, name))).mode);
-  expect((await Promise.all(modes)).map((mode) => mode & 0o077)).toEqual([0, 0, 0, 0]);
+  const names = ["../..", "..", "", "rootfs", "config.json", "rootfs.json"];
+  const modes = await Promise.all(names.map(async (name) => (await stat(join(bundle, name))).mode & 0o077));
+  expect(modes).toEqual(names.map(() => 0));
 });
 
 test.each([

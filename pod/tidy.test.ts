@@ -58,6 +58,21 @@ test("pods without monitors, as after a reboot: their processes are killed altho
   await expectTidy(node(), pods);
 });
 
+test("an interrupted removal of a container is finished, and the container is no longer listed", async () => {
+  const first = await node().start();
+  const id = await runPod(first);
+  const c = await runContainer(first, id);
+  const deleting = node().script.hold("monitor delete");
+  first.removeContainer(c, never).catch(() => undefined);
+  await deleting.arrived;
+  const pods = await node().restart();
+  expect(pods.container(c).phase.state).toBe("exited");
+  await pods.tidy();
+  expect(pods.containers(everything)).toEqual([]);
+  expect(pods.sandbox(id).state).toBe("ready");
+  await expectTidy(node(), pods);
+});
+
 test("an interrupted stop of a pod whose monitor runs keeps the exits of its containers", async () => {
   const first = await node().start();
   const id = await runPod(first);
