@@ -46,3 +46,30 @@ test("if too many lookups hang, another one times out, and a retry succeeds once
   await quiet();
   expect(await paths.present(mountOf("/good"))).toBe("/good");
 });
+
+test("lookups that waited for a place and find theirs under way share it, and leave all places free", async () => {
+  const [dead, same, late] = [0, 1, 2].map(() => Promise.withResolvers<string>());
+  const asked: string[] = [];
+  const paths = new HostPaths({
+    resolvePath,
+    presentPath: async (path) => {
+      asked.push(path);
+      return (await (path === "/same" ? same : path.startsWith("/dead") ? dead : late)?.promise) ?? "";
+    },
+  });
+  const look = (name: (index: number) => string) =>
+    Promise.all(Array.from({ length: 256 }, (_, index) => paths.present(mountOf(name(index)))));
+  const first = look((index) => `/dead/${index}`);
+  const second = look(() => "/same");
+  dead?.resolve("/found");
+  await first;
+  await quiet();
+  expect(asked.filter((path) => path === "/same")).toHaveLength(1);
+  same?.resolve("/found");
+  await second;
+  const third = look((index) => `/late/${index}`);
+  await quiet();
+  expect(asked.filter((path) => path.startsWith("/late"))).toHaveLength(256);
+  late?.resolve("/found");
+  await third;
+});
