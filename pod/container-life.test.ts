@@ -45,6 +45,17 @@ describe("a start", () => {
     expect(node().monitor(id).starts[0]?.seccompFilter).toEqual(seccompFilter);
   });
 
+  test("with an OCI runtime passes its binary and a state directory of its own", async () => {
+    const pods = await node().start();
+    const native = node().handlers.get("native");
+    if (native === undefined) throw new Error("there is no handler");
+    node().handlers.set("crun", { ...native, name: "crun", oci: { binary: "/usr/bin/crun" } });
+    const id = await pods.runSandbox(sandboxConfig("p"), "crun", never);
+    await runContainer(pods, id);
+    const root = join(node().directory, "run/oci/crun");
+    expect(node().monitor(id).starts).toMatchObject([{ handler: { binary: "/usr/bin/crun", root } }]);
+  });
+
   test("that cannot be recorded still succeeds: the container runs, and the failure is logged", async () => {
     const pods = await node().start();
     const c = await makeContainer(pods, await runPod(pods));

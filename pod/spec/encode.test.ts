@@ -1,3 +1,4 @@
+import { execFileSync } from "node:child_process";
 import { mkdtemp, realpath, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -13,7 +14,7 @@ import {
   podNamespaces,
   sandboxConfig,
 } from "../testing/configs.ts";
-import type { ContainerConfig } from "../types.ts";
+import type { ContainerConfig, Propagation } from "../types.ts";
 import { buildSpec, type ContainerSetup, type NodeSetup, type SandboxSetup } from "./build.ts";
 import { encodeSpec } from "./encode.ts";
 import { HostPaths } from "./host-paths.ts";
@@ -342,6 +343,20 @@ describe("a mount", () => {
       uidMappings: [{ containerID: 0, hostID: 100_000, size: 1 }],
     });
     expect((await volume({}))?.options).toEqual(["rbind", "rprivate", "rw"]);
+  });
+
+  test("that propagates makes the container's root slave or shared, or nothing would reach it", async () => {
+    execFileSync("mount", ["-t", "tmpfs", "none", directory]);
+    try {
+      execFileSync("mount", ["--make-shared", directory]);
+      const rootWith = async (propagation: Propagation) =>
+        (await specOf({ mounts: [{ ...mountOf(directory), propagation }] })).linux.rootfsPropagation;
+      expect(await rootWith("private")).toBe("rprivate");
+      expect(await rootWith("host-to-container")).toBe("rslave");
+      expect(await rootWith("bidirectional")).toBe("rshared");
+    } finally {
+      execFileSync("umount", [directory]);
+    }
   });
 
   test("is relabelled before it is used", async () => {
