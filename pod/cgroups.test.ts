@@ -22,6 +22,10 @@ beforeEach(async () => {
   for (const directory of directories) await mkdir(join(directory, "below"), { recursive: true });
 });
 afterEach(async () => {
+  const thaw = { "freezer.state": "THAWED", "cgroup.freeze": "0" };
+  for (const directory of directories)
+    for (const [file, value] of Object.entries(thaw))
+      await writeFile(join(directory, "below", file), value, { flag: "r+" }).catch(() => undefined);
   program.kill("SIGKILL");
   await died;
   for (const directory of directories)

@@ -99,7 +99,7 @@ test("a replaced binary is probed again: a downgrade is refused, an upgrade acce
   const binary = await program("runc", "runc version 1.3.6");
   const { handler } = await open(binary);
   await handler.check();
-  expect(handler.features.recursiveReadOnlyMounts).toBe(true);
+  expect(handler.features).toEqual({ recursiveReadOnlyMounts: true, userNamespaces: false });
   await program("runc", "runc version 1.3.5");
   await expect(handler.check()).rejects.toMatchObject({ name: "handlerUnsafe" });
   expect(handler).toMatchObject({ usable: false, features: { recursiveReadOnlyMounts: false } });
