@@ -48,8 +48,8 @@ test("a cgroup.root that cannot be a slice is refused with the driver systemd", 
 });
 
 test.skipIf(await isBootedBySystemd())("without systemd, its driver is refused, and auto means cgroupfs", async () => {
-  await expect(chooseCgroupDriver("systemd")).rejects.toMatchObject({ name: "systemdMissing" });
-  expect(await chooseCgroupDriver("auto")).toBe("cgroupfs");
+  await expect(chooseCgroupDriver("systemd", "/keelson")).rejects.toMatchObject({ name: "systemdMissing" });
+  expect(await chooseCgroupDriver("auto", "/keelson")).toBe("cgroupfs");
 });
 
 describe("on a host with systemd", () => {
