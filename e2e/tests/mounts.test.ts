@@ -1,6 +1,7 @@
 // Mounts of host paths, as requested with CRI's Mount. critest covers propagation and read-only trees.
 
 import { execFileSync } from "node:child_process";
+import { existsSync } from "node:fs";
 import { mkdir, mkdtemp, readdir, readFile, rm, symlink, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
@@ -65,6 +66,16 @@ test.for(["native", "runc"])(
     expect(await sh("/plain/tool; /bare/tool 2>&1; true")).toMatch(/^ran\n.*denied/);
     expect(await sh("grep ' /bare ' /proc/self/mountinfo")).toMatch(/ rw,nosuid,nodev,noexec/);
     expect(await sh("grep ' /plain ' /proc/self/mountinfo")).not.toMatch(/noexec/);
+  },
+);
+
+test.for(["native", "runc"])(
+  "a mounted /dev/net/tun can be opened, with handler %s: pods with a VPN have no other way to it",
+  async (handler, { skip }) => {
+    skip(lacks(handlers, handler) || !existsSync("/dev/net/tun"));
+    const tun = { hostPath: "/dev/net/tun", containerPath: "/dev/net/tun" };
+    const sh = await run(`tun-${handler}`, [tun], handler);
+    expect(await sh("(: <>/dev/net/tun) 2>&1 && echo opened")).toBe("opened\n");
   },
 );
 

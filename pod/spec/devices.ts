@@ -18,7 +18,9 @@ export interface DevicePlan {
 const maxDevices = 4096;
 
 /**
- * Allowed for every container: null, zero, full, random, urandom, tty, console, ptmx, ptys; and mknod of any device.
+ * Allowed for every container: null, zero, full, random, urandom, tty, console, ptmx, ptys; and mknod of any device. And
+ * /dev/net/tun, as in runc and crun: pods with a VPN mount it from the host, and Kubernetes has no field for a device. Without
+ * CAP_NET_ADMIN it is of no use.
  */
 const ordinaryRules: readonly OciDeviceRule[] = [
   { allow: false, access: "rwm" },
@@ -33,6 +35,7 @@ const ordinaryRules: readonly OciDeviceRule[] = [
     [5, 0],
     [5, 1],
     [5, 2],
+    [10, 200],
   ].map(([major = 0, minor = 0]): OciDeviceRule => ({ allow: true, type: "c", major, minor, access: "rwm" })),
   { allow: true, type: "c", major: 136, access: "rwm" },
 ];
