@@ -97,7 +97,7 @@ export async function buildSpec(node: NodeSetup, sandbox: SandboxSetup, containe
       env: environment(sandbox, container),
       cwd: config.workingDir || container.image.config.workingDir || "/",
       capabilities,
-      noNewPrivileges: security.noNewPrivs && !security.privileged,
+      noNewPrivileges: security.noNewPrivs,
       ...(apparmorProfile === undefined ? {} : { apparmorProfile }),
       ...(labels.process === undefined ? {} : { selinuxLabel: labels.process }),
       ...(openFiles === undefined ? {} : { rlimits: [{ type: "RLIMIT_NOFILE", ...openFiles }] }),

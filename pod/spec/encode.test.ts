@@ -151,6 +151,11 @@ test("the environment has each name once, the request's value wins, and bytes ar
   expect(JSON.parse(file.toString("latin1")).process.env).toContain(`RAW=${raw.toString("latin1")}`);
 });
 
+test("no_new_privs is set for a privileged container too: CRI does not list it among what privileged overrides", async () => {
+  const security = { ...plainSecurity, privileged: true, noNewPrivs: true };
+  expect((await specOf({ security })).process.noNewPrivileges).toBe(true);
+});
+
 test("mounts: the request's override ours, deeper ones come later", async () => {
   const mount = (containerPath: string) => ({ ...mountOf(directory), containerPath, readonly: true });
   const spec = await specOf({
