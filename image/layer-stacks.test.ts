@@ -69,14 +69,16 @@ function apply(tree: Tree, layer: readonly TarEntry[]): void {
     else if (isWhiteout(name)) remove(path.join(path.dirname(name), path.basename(name).slice(".wh.".length)));
   }
   for (const { name, type, mode = 0, uid = 0 } of layer) {
-    const place = name === "./" ? "" : name.replace(/\/$/, "");
+    // The root's own entry is ignored.
+    if (name === "./") continue;
+    const place = name.replace(/\/$/, "");
     for (const each of above(place)) {
       if (tree.get(each)?.startsWith("d")) continue;
       remove(each);
       tree.set(each, unnamed);
     }
     if (isWhiteout(place)) continue;
-    if (place !== "" && !(type === "5" && tree.get(place)?.startsWith("d"))) remove(place);
+    if (!(type === "5" && tree.get(place)?.startsWith("d"))) remove(place);
     tree.set(place, `${type === "5" ? "d" : "f"} ${mode.toString(8)} ${uid}`);
   }
 }

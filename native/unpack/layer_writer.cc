@@ -126,29 +126,31 @@ Status LayerWriter::write_whiteout(int parent, std::string name) {
   return fail_errno("open the file that the whiteout names");
 }
 
+// The root keeps the owner and mode that all layers' roots have, as with other runtimes: its entry is often that of the
+// private directory (0700) in which the layer was packed, and no user but root could then open anything in the container.
 Status LayerWriter::write_root(const Entry& entry) {
   if (entry.type != EntryType::directory) {
     return fail(Kind::invalid, "create the entry", "it is the layer's root but not a directory");
   }
-  root_is_named_ = true;
-  return set_directory(entry, "", root_.descriptor());
+  return remember_time(entry, "");
 }
 
 Status LayerWriter::write_directory(const Entry& entry, const LayerPath& path, int parent) {
   Fd directory = TRY(root_.make_directory(parent, path.name()));
   TRY(mark_named(directory.get()));
-  TRY(set_directory(entry, path.text(), directory.get()));
+  TRY(remember_time(entry, path.text()));
+  TRY(set_attributes(directory.get(), entry));
   root_.remember(path.text(), std::move(directory));
   return {};
 }
 
-Status LayerWriter::set_directory(const Entry& entry, const std::string& path, int directory) {
+Status LayerWriter::remember_time(const Entry& entry, const std::string& path) {
   directory_time_bytes_ += sizeof(DirectoryTime) + path.size();
   if (directory_time_bytes_ > max_directory_time_bytes) {
     return fail(Kind::limit, "remember the directory's times", "the directories' names take more than 64 MiB");
   }
   directory_times_.push_back({path, entry.mtime});
-  return set_attributes(directory, entry);
+  return {};
 }
 
 // Runs `call`, which creates `name`; if that already exists, removes it and tries again.
@@ -237,7 +239,7 @@ Status LayerWriter::finish() {
     Status set = directory ? set_times(directory->get(), wanted.mtime) : std::unexpected(directory.error());
     if (!set) return about(std::move(set), "entry " + quoted(wanted.path));
   }
-  return root_is_named_ ? Status{} : mark_unnamed(root_.descriptor());
+  return {};
 }
 
 }  // namespace keelson

@@ -24,7 +24,7 @@ class LayerWriter {
   // Creates the entry; reads a file's content from `reader`. A later entry of the same name replaces an earlier one, except
   // that two directories are merged (layer.md, "Representing Changes").
   Status write(const Entry& entry, TarReader& reader);
-  // Must be called once after the last entry: sets the directories' times and the root's mark.
+  // Must be called once after the last entry: sets the directories' times.
   Status finish();
 
   uint64_t inodes() const { return root_.inodes(); }
@@ -45,12 +45,11 @@ class LayerWriter {
   Status write_hard_link(const Entry& entry, int parent, const char* name);
   Status write_symlink(const Entry& entry, int parent, const char* name);
   Status write_node(const Entry& entry, int parent, const char* name);
-  Status set_directory(const Entry& entry, const std::string& path, int directory);
+  Status remember_time(const Entry& entry, const std::string& path);
   Result<int> make(int parent, const char* name, const char* step, const std::function<int()>& call);
 
   LayerRoot root_;
   uint64_t content_bytes_ = 0;
-  bool root_is_named_ = false;
   std::vector<DirectoryTime> directory_times_;
   size_t directory_time_bytes_ = 0;
 };

@@ -172,6 +172,15 @@ with tarfile.open(sys.argv[2], "w", format=tarfile.PAX_FORMAT, encoding="utf-8")
     expect(made.get("shared/deeper")).toMatchObject({ mode: "0o750", owner: [0, 0] });
   });
 
+  test("leaves the root its owner, mode and attributes, whatever its entry says", () => {
+    const made = unpacked(
+      "layer",
+      { name: "./", type: "5", mode: 0o700, uid: 7, gid: 8, pax: { "SCHILY.xattr.user.of": "root" } },
+      { name: "file", content: "x" },
+    );
+    expect(made.get(".")).toMatchObject({ mode: "0o755", owner: [0, 0], xattrs: {} });
+  });
+
   test("sets directories' times after all files are created", () => {
     const made = unpacked(
       "layer",
