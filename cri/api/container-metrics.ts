@@ -66,6 +66,18 @@ export const containerMetrics: readonly Descriptor<ContainerReading>[] = [
   ),
   plain(
     "gauge",
+    "container_memory_total_active_file_bytes",
+    "Page cache in recent use, bytes.",
+    ({ metrics }) => metrics?.memory.activeFileBytes,
+  ),
+  plain(
+    "gauge",
+    "container_memory_total_inactive_file_bytes",
+    "Page cache that the working set leaves out, bytes.",
+    ({ metrics }) => metrics?.memory.inactiveFileBytes,
+  ),
+  plain(
+    "gauge",
     "container_memory_kernel_usage",
     "Kernel memory, bytes.",
     ({ metrics }) => metrics?.memory.kernelBytes,

@@ -229,6 +229,8 @@ test("metrics: every value has a descriptor with the same number of labels, and 
   expect(value("container_spec_memory_limit_bytes")).toBe(128 * MiB);
   expect(value("container_memory_usage_bytes")).toBeGreaterThan(24 * MiB);
   expect(value("container_memory_max_usage_bytes")).toBeGreaterThanOrEqual(value("container_memory_usage_bytes"));
+  const files = ["active", "inactive"].map((kind) => value(`container_memory_total_${kind}_file_bytes`));
+  expect(Math.min(...files)).toBeGreaterThanOrEqual(0);
   expect(value("container_file_descriptors")).toBeGreaterThan(2);
   expect(value("container_processes")).toBeGreaterThan(0);
   expect(value("container_threads")).toBeGreaterThanOrEqual(value("container_processes"));

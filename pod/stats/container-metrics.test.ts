@@ -52,7 +52,7 @@ async function metrics(
 test("cgroup v2: all metrics, converted to the units of the result", async () => {
   await files({
     "a/cpu.stat": "usage_usec 9\nuser_usec 5\nsystem_usec 4\nnr_periods 10\nnr_throttled 3\nthrottled_usec 7\n",
-    "a/memory.stat": "anon 1\nfile 2000\nfile_mapped 300\nkernel 40\n",
+    "a/memory.stat": "anon 1\nfile 2000\nfile_mapped 300\nkernel 40\nactive_file 5\ninactive_file 6\n",
     "a/memory.peak": "9000\n",
     "a/memory.events": "low 0\nhigh 0\nmax 6\noom 2\noom_kill 1\n",
     "a/memory.low": "512\n",
@@ -74,6 +74,7 @@ test("cgroup v2: all metrics, converted to the units of the result", async () =>
   });
   expect(of?.cpu.throttledNanoSeconds).toBe(7000n);
   expect(of?.memory).toMatchObject({ limitHits: 6n, oomKills: 1n, reservationBytes: 512n });
+  expect(of?.memory).toMatchObject({ activeFileBytes: 5n, inactiveFileBytes: 6n });
   expect(of?.openFilesLimit).toBeGreaterThan(0n);
   expect(of?.devices[0]).toEqual({
     device: "4095:1048575",
@@ -92,7 +93,8 @@ test("cgroup v1: each file from its controller's hierarchy; an unlimited reserva
     "cpuacct/a/cpuacct.usage_user": "5000\n",
     "cpuacct/a/cpuacct.usage_sys": "4000\n",
     "cpu/a/cpu.stat": "nr_periods 10\nnr_throttled 3\nthrottled_time 7000\n",
-    "memory/a/memory.stat": "cache 1\ntotal_cache 2000\ntotal_mapped_file 300\n",
+    "memory/a/memory.stat":
+      "cache 1\ntotal_cache 2000\ntotal_mapped_file 300\ntotal_active_file 5\ntotal_inactive_file 6\n",
     "memory/a/memory.kmem.usage_in_bytes": "40\n",
     "memory/a/memory.max_usage_in_bytes": "9000\n",
     "memory/a/memory.failcnt": "6\n",
@@ -118,6 +120,7 @@ test("cgroup v1: each file from its controller's hierarchy; an unlimited reserva
     threadsMax: 100n,
   });
   expect(of?.memory).toMatchObject({ oomKills: 1n, reservationBytes: 0n });
+  expect(of?.memory).toMatchObject({ activeFileBytes: 5n, inactiveFileBytes: 6n });
   expect(of).not.toHaveProperty("descriptors");
 });
 

@@ -76,7 +76,9 @@ function v1Figures(pageSizes: readonly string[]): FiguresByController {
     cpuacct: ["cpuacct.usage_user", "cpuacct.usage_sys"],
     cpu: ["nr_periods", "nr_throttled", "throttled_time"].map((key) => `cpu.stat ${key}`),
     memory: [
-      ...["total_cache", "total_mapped_file"].map((key) => `memory.stat ${key}`),
+      ...["total_cache", "total_mapped_file", "total_active_file", "total_inactive_file"].map(
+        (key) => `memory.stat ${key}`,
+      ),
       ...["memory.max_usage_in_bytes", "memory.failcnt", "memory.kmem.usage_in_bytes"],
       ...["memory.oom_control oom_kill", "memory.soft_limit_in_bytes"],
     ],
@@ -89,7 +91,7 @@ function v2Figures(pageSizes: readonly string[]): FiguresByController {
   const cpu = ["user_usec", "system_usec", "nr_periods", "nr_throttled", "throttled_usec"];
   const all = [
     ...cpu.map((key) => `cpu.stat ${key}`),
-    ...["file", "file_mapped", "kernel"].map((key) => `memory.stat ${key}`),
+    ...["file", "file_mapped", "active_file", "inactive_file", "kernel"].map((key) => `memory.stat ${key}`),
     ...["memory.peak", "memory.events max", "memory.events oom_kill", "memory.low", "pids.current", "pids.max"],
     ...pageSizes.map((size) => `hugetlb.${size}.current`),
   ];
@@ -110,6 +112,8 @@ function parseV1(figures: Figures, pageSizes: readonly string[]) {
     memory: {
       cacheBytes: value("memory.stat total_cache"),
       mappedFileBytes: value("memory.stat total_mapped_file"),
+      activeFileBytes: value("memory.stat total_active_file"),
+      inactiveFileBytes: value("memory.stat total_inactive_file"),
       kernelBytes: value("memory.kmem.usage_in_bytes"),
       maxUsageBytes: value("memory.max_usage_in_bytes"),
       limitHits: value("memory.failcnt"),
@@ -138,6 +142,8 @@ function parseV2(figures: Figures, pageSizes: readonly string[]) {
     memory: {
       cacheBytes: value("memory.stat file"),
       mappedFileBytes: value("memory.stat file_mapped"),
+      activeFileBytes: value("memory.stat active_file"),
+      inactiveFileBytes: value("memory.stat inactive_file"),
       kernelBytes: value("memory.stat kernel"),
       ...(peak === undefined ? {} : { maxUsageBytes: peak }),
       limitHits: value("memory.events max"),

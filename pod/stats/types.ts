@@ -94,6 +94,8 @@ export interface ContainerMetrics {
   readonly memory: {
     readonly cacheBytes: bigint;
     readonly mappedFileBytes: bigint;
+    readonly activeFileBytes: bigint;
+    readonly inactiveFileBytes: bigint;
     readonly kernelBytes: bigint;
     readonly maxUsageBytes?: bigint;
     /** How often usage hit the limit. */
