@@ -83,7 +83,9 @@ test("the device cgroup allows nothing but the usual devices, mknod, and the req
     "deny a * * rwm",
     "allow c * * m",
     "allow b * * m",
-    ...["1 3", "1 5", "1 7", "1 8", "1 9", "5 0", "5 1", "5 2", "10 200", "136 *"].map((numbers) => `allow c ${numbers} rwm`),
+    ...["1 3", "1 5", "1 7", "1 8", "1 9", "5 0", "5 1", "5 2", "10 200", "136 *"].map(
+      (numbers) => `allow c ${numbers} rwm`,
+    ),
     "allow b 240 17 r",
     "allow b 240 17 rwm",
   ]);
