@@ -1,11 +1,11 @@
 // CreateContainer: creates layer, bundle and record, or nothing; equal requests get the same container.
 
-import { readdir, readFile, rm, stat, writeFile } from "node:fs/promises";
+import { readdir, readFile, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { expect, test } from "vitest";
 import { holdTime, pass } from "./testing/clock.ts";
 import { containerConfig, mountOf, podNamespaces, sandboxConfig } from "./testing/configs.ts";
-import { makeContainer, never, runPod, useNode } from "./testing/node.ts";
+import { breakDisk, makeContainer, never, runPod, useNode } from "./testing/node.ts";
 import type { NamespaceOptions, UserNamespace } from "./types.ts";
 
 const everything = { labels: new Map() };
@@ -163,8 +163,7 @@ test("a create that fails and cannot be undone says in the log what is left", as
 test("a create whose record cannot be written removes the bundle and the layer", async () => {
   const pods = await node().start();
   const id = await runPod(pods);
-  await rm(node().stateDirectory, { recursive: true });
-  await writeFile(node().stateDirectory, "");
+  await breakDisk(node());
   await expect(makeContainer(pods, id)).rejects.toThrow("ENOTDIR");
   expect(node().images.layers.size).toBe(0);
   expect(await bundles(id)).toEqual([]);

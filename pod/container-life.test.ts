@@ -2,17 +2,29 @@
 
 import { execFileSync } from "node:child_process";
 import { constants } from "node:fs";
-import { mkdir, open, rm, symlink, writeFile } from "node:fs/promises";
+import { mkdir, open, rm, symlink } from "node:fs/promises";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { limits } from "./environment.ts";
+import type { NodePods } from "./pods.ts";
 import { holdTime, pass, quiet, until } from "./testing/clock.ts";
 import { containerConfig, sandboxConfig } from "./testing/configs.ts";
-import { makeContainer, never, recordEvents, runContainer, runPod, useNode } from "./testing/node.ts";
+import { breakDisk, makeContainer, never, recordEvents, runContainer, runPod, useNode } from "./testing/node.ts";
 import { refusal } from "./testing/scripted-monitor.ts";
 
 const node = useNode();
 holdTime();
+
+/** Starts a container in a new pod, and holds the monitor's answer. */
+async function heldStart(pods: NodePods) {
+  const id = await runPod(pods);
+  const c = await makeContainer(pods, id);
+  const start = node().script.hold("monitor start");
+  const starting = pods.startContainer(c, never);
+  starting.catch(() => undefined);
+  await start.arrived;
+  return { id, c, start, starting };
+}
 
 describe("a start", () => {
   test("is one message to the monitor", async () => {
@@ -59,8 +71,7 @@ describe("a start", () => {
   test("that cannot be recorded still succeeds: the container runs, and the failure is logged", async () => {
     const pods = await node().start();
     const c = await makeContainer(pods, await runPod(pods));
-    await rm(node().stateDirectory, { recursive: true });
-    await writeFile(node().stateDirectory, "");
+    await breakDisk(node());
     await pods.startContainer(c, never);
     expect(pods.container(c).phase).toMatchObject({ state: "running" });
     await until("it is logged", () =>
@@ -140,12 +151,7 @@ describe("a start", () => {
 
   test("that succeeded just as it timed out keeps its real exit, even if the watch does not report it", async () => {
     const pods = await node().start();
-    const id = await runPod(pods);
-    const c = await makeContainer(pods, id);
-    const start = node().script.hold("monitor start");
-    const starting = pods.startContainer(c, never);
-    starting.catch(() => undefined);
-    await start.arrived;
+    const { id, c, start, starting } = await heldStart(pods);
     start.act();
     node().monitor(id).forgetWatchers();
     await pass(limits.containerStart);
@@ -237,11 +243,7 @@ describe("a stop", () => {
 
   test("during a start waits for the start, then stops the container", async () => {
     const pods = await node().start();
-    const id = await runPod(pods);
-    const c = await makeContainer(pods, id);
-    const start = node().script.hold("monitor start");
-    const starting = pods.startContainer(c, never);
-    await start.arrived;
+    const { id, c, start, starting } = await heldStart(pods);
     const stopping = pods.stopContainer(c, 30n, never);
     await quiet();
     expect(node().script.calls(c)).not.toContain("monitor stop");
@@ -254,12 +256,7 @@ describe("a stop", () => {
 
   test("during a start that takes longer than the grace period aborts the start", async () => {
     const pods = await node().start();
-    const id = await runPod(pods);
-    const c = await makeContainer(pods, id);
-    const start = node().script.hold("monitor start");
-    const starting = pods.startContainer(c, never);
-    starting.catch(() => undefined);
-    await start.arrived;
+    const { id, c, starting } = await heldStart(pods);
     const stopping = pods.stopContainer(c, 2n, never);
     await pass(1_900);
     expect(pods.container(c).phase.state).toBe("created");

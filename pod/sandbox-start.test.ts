@@ -1,25 +1,17 @@
-// RunPodSandbox: each step failing or hanging, callers that give up, retries that join, names that are free again.
+// RunPodSandbox: the steps of a start, each failing or hanging, and its undo.
 
-import { readFile, rm, writeFile } from "node:fs/promises";
+import { readFile, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { limits } from "./environment.ts";
-import type { NodePods } from "./pods.ts";
-import { holdTime, pass, quiet, until } from "./testing/clock.ts";
+import { holdTime, pass, until } from "./testing/clock.ts";
 import { sandboxConfig } from "./testing/configs.ts";
-import { makeContainer, never, recordEvents, runPod, useNode } from "./testing/node.ts";
+import { breakDisk, never, recordEvents, runPod, useNode } from "./testing/node.ts";
+import { expectNothingLeft } from "./testing/truth.ts";
 
 const everything = { labels: new Map() };
 const node = useNode();
 holdTime();
-
-/** Checks that nothing of a pod is left on the node. */
-async function expectNothingLeft(): Promise<void> {
-  expect(await node().podDirectories()).toEqual([]);
-  expect(await node().records()).toEqual([]);
-  expect(node().network.leases()).toEqual([]);
-  expect(node().monitors.filter((monitor) => !monitor.isGone)).toEqual([]);
-}
 
 test("starts a pod that is recorded, has an address, and is announced once", async () => {
   const pods = await node().start();
@@ -101,7 +93,7 @@ describe("a step that fails", () => {
     const pods = await node().start();
     node().script.fail("monitor spawn", new Error("clone3: EAGAIN"));
     await expect(runPod(pods)).rejects.toThrow("EAGAIN");
-    await expectNothingLeft();
+    await expectNothingLeft(node());
     expect(node().script.calls()).not.toContain("network attach");
     await runPod(pods);
     expect(pods.sandboxes(everything)).toHaveLength(1);
@@ -118,7 +110,7 @@ describe("a step that fails", () => {
       "monitor shutdown",
       "host removeTree",
     ]);
-    await expectNothingLeft();
+    await expectNothingLeft(node());
     expect(pods.sandboxes(everything)).toEqual([]);
     await runPod(pods);
   });
@@ -137,7 +129,7 @@ describe("a step that fails", () => {
     spawning.fail(new Error("no cgroup"));
     await expect(running).rejects.toThrow("no cgroup");
     expect(node().script.calls()).toContain("network detach");
-    await expectNothingLeft();
+    await expectNothingLeft(node());
   });
 
   test("the pod's files, after the monitor started: the monitor is shut down", async () => {
@@ -150,12 +142,12 @@ describe("a step that fails", () => {
     await rm(`${node().podDirectory(directory)}/files`, { recursive: true });
     spawning.release();
     await expect(running).rejects.toThrow("ENOENT");
-    await expectNothingLeft();
+    await expectNothingLeft(node());
   });
 
   test("the first record: refused before anything is created", async () => {
     const pods = await node().start();
-    await breakDisk();
+    await breakDisk(node());
     await expect(runPod(pods)).rejects.toThrow("ENOTDIR");
     expect(node().script.calls()).not.toContain("monitor spawn");
     expect(await node().podDirectories()).toEqual([]);
@@ -166,7 +158,7 @@ describe("a step that fails", () => {
     const attaching = node().script.hold("network attach");
     const running = runPod(pods);
     await attaching.arrived;
-    await breakDisk();
+    await breakDisk(node());
     attaching.release();
     await expect(running).rejects.toThrow("ENOTDIR");
     expect(node().network.leases()).toEqual([]);
@@ -200,7 +192,7 @@ describe("a step that fails", () => {
     expect(node().network.leases()).toEqual([]);
     await pods.stopSandbox(left?.id ?? "", never);
     expect(pods.sandboxes(everything)).toEqual([]);
-    await expectNothingLeft();
+    await expectNothingLeft(node());
   });
 });
 
@@ -213,7 +205,7 @@ describe("a step that hangs", () => {
     await spawning.arrived;
     await pass(limits.monitorStart);
     await expect(running).rejects.toThrow("not ready within");
-    await expectNothingLeft();
+    await expectNothingLeft(node());
     await runPod(pods);
   });
 
@@ -227,7 +219,7 @@ describe("a step that hangs", () => {
     expect(node().script.calls()).not.toContain("network detach");
     await pass(1_000);
     await expect(running).rejects.toMatchObject({ name: "stepDeadline", code: "DeadlineExceeded" });
-    await expectNothingLeft();
+    await expectNothingLeft(node());
     await runPod(pods);
   });
 
@@ -247,205 +239,6 @@ describe("a step that hangs", () => {
   });
 });
 
-describe("a caller that gives up", () => {
-  /** A start that hangs in its network, and whose caller has given up. */
-  async function abandoned(pods: NodePods) {
-    const attaching = node().script.hold("network attach");
-    const caller = new AbortController();
-    const running = pods.runSandbox(sandboxConfig("p"), "", caller.signal);
-    await attaching.arrived;
-    caller.abort();
-    await expect(running).rejects.toMatchObject({ name: "callerGone", code: "Cancelled" });
-    return attaching;
-  }
-
-  async function startIsOver(): Promise<void> {
-    await until("the pod is on record as ready", async () => {
-      const [record] = await node().records();
-      return record?.kind === "sandbox" && record.life === "ready";
-    });
-  }
-
-  test("a retry joins the start in progress, and both callers get the same pod", async () => {
-    const pods = await node().start();
-    const attaching = node().script.hold("network attach");
-    const first = runPod(pods);
-    await attaching.arrived;
-    const second = runPod(pods);
-    attaching.release();
-    expect(await second).toBe(await first);
-    expect(node().script.count("monitor spawn")).toBe(1);
-  });
-
-  test("a retry before the start finishes gets the pod", async () => {
-    const pods = await node().start();
-    const attaching = await abandoned(pods);
-    const retry = runPod(pods);
-    attaching.release();
-    const id = await retry;
-    expect(pods.sandboxes(everything).map((one) => one.id)).toEqual([id]);
-    expect(node().script.count("network attach")).toBe(1);
-  });
-
-  test("a retry after the start finished gets the unclaimed pod, which is not listed until then", async () => {
-    const pods = await node().start();
-    const events = recordEvents(pods);
-    (await abandoned(pods)).release();
-    await startIsOver();
-    await quiet();
-    expect(pods.sandboxes(everything)).toEqual([]);
-    expect(await pods.sandboxMetrics()).toEqual([]);
-    expect(events).toEqual([]);
-    const id = await runPod(pods);
-    expect(pods.sandboxes(everything).map((one) => one.id)).toEqual([id]);
-    expect(node().script.count("monitor spawn")).toBe(1);
-    await until("it is reported", () => events.length > 0);
-    expect(events).toEqual(["created p", "started p"]);
-    await pass(limits.unclaimed);
-    await quiet();
-    expect(pods.sandbox(id).state, "claimed, it is not reaped").toBe("ready");
-  });
-
-  test("without a retry the pod is removed after a while, without any event", async () => {
-    const pods = await node().start();
-    const events = recordEvents(pods);
-    (await abandoned(pods)).release();
-    await startIsOver();
-    await quiet();
-    await pass(limits.unclaimed);
-    await until("it is removed", async () => (await node().records()).length === 0);
-    await expectNothingLeft();
-    expect(events).toEqual([]);
-  });
-
-  test("a client that creates a container in the unclaimed pod has claimed it", async () => {
-    const pods = await node().start();
-    (await abandoned(pods)).release();
-    await startIsOver();
-    await quiet();
-    const [id = ""] = await node().podDirectories();
-    await makeContainer(pods, id);
-    await pass(limits.unclaimed);
-    await quiet();
-    expect(pods.sandboxes(everything)).toMatchObject([{ id, state: "ready" }]);
-  });
-
-  test("a retry while the unclaimed pod is being removed gets a new pod", async () => {
-    const pods = await node().start();
-    (await abandoned(pods)).release();
-    await startIsOver();
-    await quiet();
-    const detaching = node().script.hold("network detach");
-    await pass(limits.unclaimed);
-    await detaching.arrived;
-    const id = await runPod(pods);
-    detaching.release();
-    await until("the first one is removed", async () => (await node().records()).length === 1);
-    expect(pods.sandboxes(everything).map((one) => one.id)).toEqual([id]);
-  });
-
-  test("without a retry, and when its removal fails: the pod is listed, and removed soon after", async () => {
-    const pods = await node().start();
-    (await abandoned(pods)).release();
-    await startIsOver();
-    await quiet();
-    node().script.fail("host removeTree", new Error("EBUSY"));
-    await pass(limits.unclaimed);
-    await until("it is listed", () => pods.sandboxes(everything).length === 1);
-    await quiet();
-    await pass(1_000);
-    await until("it is removed", () => pods.sandboxes(everything).length === 0);
-    await quiet();
-    await expectNothingLeft();
-  });
-
-  test("the start fails: nothing is left, and the retry starts again", async () => {
-    const pods = await node().start();
-    (await abandoned(pods)).fail(new Error("not today"));
-    await until("it is undone", async () => (await node().records()).length === 0);
-    await runPod(pods);
-    expect(node().script.count("monitor spawn")).toBe(2);
-  });
-
-  test("a retry that joined a start which then fails gets the reason", async () => {
-    const pods = await node().start();
-    const attaching = await abandoned(pods);
-    const retry = runPod(pods);
-    attaching.fail(new Error("not today"));
-    await expect(retry).rejects.toThrow("not today");
-  });
-});
-
-test("a removal during the start waits for it, so that the caller of the start gets a pod that existed", async () => {
-  const pods = await node().start();
-  const attaching = node().script.hold("network attach");
-  const running = runPod(pods);
-  await attaching.arrived;
-  const [id = ""] = await node().podDirectories();
-  const removing = pods.removeSandbox(id, never);
-  await quiet();
-  expect(node().script.calls()).not.toContain("network detach");
-  attaching.release();
-  expect(await running).toBe(id);
-  await removing;
-  await expectNothingLeft();
-  expect(pods.sandboxes(everything)).toEqual([]);
-});
-
-describe("a name in use", () => {
-  test("a ready pod with the same name is returned; a stopped one blocks the name until it is removed", async () => {
-    const pods = await node().start();
-    const id = await runPod(pods);
-    expect(await runPod(pods)).toBe(id);
-    await pods.stopSandbox(id, never);
-    await expect(runPod(pods)).rejects.toMatchObject({ name: "sandboxExists", code: "AlreadyExists" });
-    await pods.removeSandbox(id, never);
-    expect(await runPod(pods)).not.toBe(id);
-  });
-
-  test("a pod that is being stopped blocks the name too", async () => {
-    const pods = await node().start();
-    const id = await runPod(pods);
-    const detaching = node().script.hold("network detach");
-    const stopping = pods.stopSandbox(id, never);
-    await detaching.arrived;
-    await expect(runPod(pods)).rejects.toMatchObject({ name: "sandboxExists" });
-    detaching.release();
-    await stopping;
-  });
-
-  test("a retry while the last record is being written waits for it, and never gets a pod that is rolled back", async () => {
-    const pods = await node().start();
-    const attaching = node().script.hold("network attach");
-    const first = runPod(pods);
-    first.catch(() => undefined);
-    await attaching.arrived;
-    const [id = ""] = await node().podDirectories();
-    // The containers' files have been written too: only the network is missing until it is ready.
-    await quiet();
-    await breakDisk();
-    attaching.release();
-    // Writing a file takes a turn of the event loop, so this is still the state when the retry runs.
-    for (let hop = 0; hop < 1_000 && pods.sandbox(id).state !== "ready"; hop += 1) await Promise.resolve();
-    expect(pods.sandbox(id).state).toBe("ready");
-    const retry = runPod(pods);
-    await expect(retry).rejects.toThrow("ENOTDIR");
-    await expect(first).rejects.toThrow("ENOTDIR");
-    expect(node().network.leases()).toEqual([]);
-  });
-
-  test("pods with other names, attempts or namespaces are separate pods", async () => {
-    const pods = await node().start();
-    const config = sandboxConfig("p");
-    const metadata = [{}, { attempt: 1 }, { namespace: "other" }, { uid: "other" }, { name: "q" }];
-    const ids = await Promise.all(
-      metadata.map((one) => pods.runSandbox({ ...config, metadata: { ...config.metadata, ...one } }, "", never)),
-    );
-    expect(new Set(ids).size).toBe(5);
-    expect(new Set(node().network.attached.values()).size).toBe(5);
-  });
-});
-
 test("nothing is made for a handler whose runtime is refused", async () => {
   const pods = await node().start();
   const check = async () => {
@@ -454,7 +247,7 @@ test("nothing is made for a handler whose runtime is refused", async () => {
   const features = { recursiveReadOnlyMounts: false, userNamespaces: false };
   node().handlers.set("runc", { name: "runc", features, usable: false, check });
   await expect(pods.runSandbox(sandboxConfig("p"), "runc", never)).rejects.toThrow("is vulnerable");
-  await expectNothingLeft();
+  await expectNothingLeft(node());
   expect(node().script.calls()).toEqual([]);
 });
 
@@ -467,16 +260,10 @@ test("a pod with a user namespace is refused with a handler that has none", asyn
   const security = { ...config.security, namespaces: { ...config.security.namespaces, user } };
   const start = pods.runSandbox({ ...config, security }, "runc", never);
   await expect(start).rejects.toMatchObject({ name: "userNamespaceUnsupported" });
-  await expectNothingLeft();
+  await expectNothingLeft(node());
 });
 
 test("an unknown handler is refused by name", async () => {
   const pods = await node().start();
   await expect(pods.runSandbox(sandboxConfig("p"), "kata", never)).rejects.toMatchObject({ name: "handlerUnknown" });
 });
-
-/** Makes all further record writes fail, as on a full disk. */
-async function breakDisk(): Promise<void> {
-  await rm(node().stateDirectory, { recursive: true });
-  await writeFile(node().stateDirectory, "");
-}

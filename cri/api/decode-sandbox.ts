@@ -107,7 +107,7 @@ function decodeCgroupParent(text: string | null | undefined, field: string): str
   throw invalid(field, path, "an absolute path like /kubepods/pod1, without .., or a slice like kubepods.slice");
 }
 
-/** By dotted name. Only sysctls of a namespace that the pod has of its own: any other would change the host. */
+/** By dotted name. Only sysctls of a namespace that the pod has of its own, since any other would change the host. */
 function decodeSysctls(sysctls: StringMap, namespaces: NamespaceOptions, field: string): StringMap {
   const decoded = new Map<string, string>();
   for (const [text, value] of sysctls) {

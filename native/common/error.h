@@ -13,7 +13,7 @@
 
 namespace keelson {
 
-// The values of `kind` in PROTOCOL.md; only the unpacker uses `limit` (more than the caller allowed).
+// The values of `kind` in PROTOCOL.md; `limit` is more than the caller (of the unpacker) or a memory limit allows.
 enum class Kind { protocol, busy, not_found, exists, state, invalid, not_executable, system, timeout, limit };
 
 std::string_view to_string(Kind kind);

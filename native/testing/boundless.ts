@@ -1,5 +1,5 @@
 // A process without capabilities that has set itself a command line and an environment of 100 MiB, without using memory
-// for them (prctl(2), PR_SET_MM_MAP): any container can do that.
+// for them (prctl(2), PR_SET_MM_MAP), which any container can do.
 
 import { type ChildProcess, execFileSync, spawn } from "node:child_process";
 import { once } from "node:events";

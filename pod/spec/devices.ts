@@ -84,7 +84,7 @@ async function devicesAt(hostPath: string, real: string, target: string): Promis
 }
 
 /**
- * All devices below the directory, except excluded targets: any user can fill /dev/shm with more than can be walked.
+ * All devices below the directory, except excluded targets, since any user can fill /dev/shm with more than can be walked.
  * Devices that are unplugged meanwhile are skipped.
  */
 async function walk(

@@ -2,7 +2,7 @@
 // directories and cgroups are files in a directory of the test.
 
 import { mkdirSync } from "node:fs";
-import { cp, mkdir, mkdtemp, readdir, rm } from "node:fs/promises";
+import { cp, mkdir, mkdtemp, readdir, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, vi } from "vitest";
@@ -316,4 +316,10 @@ export function recordEvents(pods: NodePods): string[] {
 function nameOf({ containerId, sandbox, containers }: PodEvent): string {
   if (sandbox?.id === containerId) return sandbox.config.metadata.name;
   return containers.find(({ id }) => id === containerId)?.config.metadata.name ?? containerId.slice(0, 12);
+}
+
+/** Makes all further record writes fail, as on a full disk. */
+export async function breakDisk(node: ScriptedNode): Promise<void> {
+  await rm(node.stateDirectory, { recursive: true });
+  await writeFile(node.stateDirectory, "");
 }

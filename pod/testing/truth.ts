@@ -63,3 +63,11 @@ export async function expectRemovable(node: ScriptedNode, pods: NodePods): Promi
   expect(pods.sandboxes(everything)).toEqual([]);
   await expectTidy(node, pods);
 }
+
+/** Checks that nothing of a pod is left on the node. */
+export async function expectNothingLeft(node: ScriptedNode): Promise<void> {
+  expect(await node.podDirectories()).toEqual([]);
+  expect(await node.records()).toEqual([]);
+  expect(node.network.leases()).toEqual([]);
+  expect(node.monitors.filter((monitor) => !monitor.isGone)).toEqual([]);
+}

@@ -11,6 +11,7 @@ import { startWrongRegistry } from "../../../image/testing/wrong-registry.ts";
 import { type CriClient, connectCri } from "../../fixtures/client.ts";
 import { placesOf, viewHost } from "../../fixtures/host-view.ts";
 import { startNode, type TestNode } from "../../fixtures/node.ts";
+import { until } from "../../fixtures/steps.ts";
 import { startWildNode, type WildPlugins } from "../../fixtures/wild-plugin.ts";
 import { type Environment, Gate, workOnImages, workOnPods } from "./clients.ts";
 import { disagreements } from "./host-check.ts";
@@ -274,13 +275,11 @@ class Killer {
    */
   async #awaitNetworks(): Promise<void> {
     const { networkLeases } = placesOf(this.#node.directory);
-    const begin = performance.now();
-    let owed = await readdir(networkLeases);
-    while (owed.length > 0 && performance.now() - begin < settleMs) {
-      await delay(100);
+    let owed: readonly string[] = [];
+    await until("all networks are detached", settleMs, async () => {
       owed = await readdir(networkLeases);
-    }
-    for (const name of owed) this.#report(`at the end, the network lease ${name} still awaits its DEL`);
+      return owed.length === 0 || undefined;
+    }).catch((error: unknown) => this.#report(`at the end, ${String(error)}; leases: ${owed.join(", ")}`));
   }
 
   async #keepLog(): Promise<void> {

@@ -1,12 +1,8 @@
 #include "monitor/streams/container_streams.h"
 
-#include <sys/epoll.h>
-#include <unistd.h>
-
 #include <algorithm>
 
 #include "monitor/pod/container.h"
-#include "monitor/server/monitor_log.h"
 
 namespace keelson {
 

@@ -3,8 +3,6 @@
 #include <sys/epoll.h>
 #include <unistd.h>
 
-#include <algorithm>
-
 #include "monitor/server/monitor_log.h"
 #include "monitor/streams/container_streams.h"
 
