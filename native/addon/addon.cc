@@ -48,8 +48,8 @@ Napi::Object register_functions(Napi::Env env, Napi::Object exports) {
   constexpr auto count = &Arguments::count;
   using Strings = std::vector<std::string>;
   auto reader = std::make_shared<FiguresReader>();
-  auto forget = [reader](const Strings& directories) -> Status {
-    reader->forget(directories);
+  auto forget = [reader](const Strings& cgroups) -> Status {
+    reader->forget(cgroups);
     return {};
   };
   auto start = [](const std::string& file, const Strings& argv, const Strings& environment,

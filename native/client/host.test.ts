@@ -112,12 +112,12 @@ describe("readFigures", () => {
     writeFileSync(join(base, "a/nested"), "some avg10=1.50 total=77\nfull avg10=0.05 total=7\n");
     writeFileSync(join(base, "b/one"), "5");
     const figures = [
-      "one",
-      "flat used",
-      "flat used_last",
-      "nested full avg10",
-      "nested full total",
-      "nested some avg10",
+      "*/one",
+      "*/flat used",
+      "*/flat used_last",
+      "*/nested full avg10",
+      "*/nested full total",
+      "*/nested some avg10",
     ];
     const directories = [join(base, "a"), join(base, "none"), join(base, "b")];
     expect([...(await host.readFigures(directories, figures))]).toEqual([
@@ -130,7 +130,7 @@ describe("readFigures", () => {
   it("finds no number in other text", async () => {
     const contents = ["max\n", "", "-1\n", "12x\n", "18446744073709551616\n", "key\n", "key max\n", "other key 3\n"];
     for (const [index, content] of contents.entries()) writeFileSync(join(base, `${index}`), content);
-    const figures = contents.flatMap((_, index) => [`${index}`, `${index} key`, `${index} key sub`]);
+    const figures = contents.flatMap((_, index) => [`*/${index}`, `*/${index} key`, `*/${index} key sub`]);
     expect(new Set(await host.readFigures([base], figures))).toEqual(new Set([noFigure]));
   });
 });

@@ -96,19 +96,19 @@ export interface Host {
    */
   readFiles(paths: readonly string[], limitBytes: number): Promise<(Buffer | null)[]>;
   /**
-   * Reads numbers from the same files in many directories, for cgroup statistics: for each directory, each figure.
-   * "FILE" is a file's only number, "FILE KEY" a number in a flat keyed file, "FILE KEY SUBKEY" one in a nested keyed
-   * file (cgroup-v2.rst, Interface Files). A decimal point is dropped: 1.50 becomes 150. The result is `noFigure` for a
-   * value that is missing, unreadable or not a number ("max"). List the figures of one file together, so that it is
-   * read once.
+   * Reads numbers from the same files of many cgroups: for each cgroup, each figure. "FILE" is a file's only number,
+   * "FILE KEY" a number in a flat keyed file, "FILE KEY SUBKEY" one in a nested keyed file (cgroup-v2.rst, Interface
+   * Files); FILE is a path with "*" in place of the cgroup's. A decimal point is dropped: 1.50 becomes 150. The result is
+   * `noFigure` for a value that is missing, unreadable or not a number ("max"). List the figures of one file together, so
+   * that it is read once.
    */
-  readFigures(directories: readonly string[], figures: readonly string[]): Promise<BigUint64Array>;
+  readFigures(cgroups: readonly string[], figures: readonly string[]): Promise<BigUint64Array>;
   /**
-   * The same for directories that will be read again: their files stay open until `forgetFigures` closes them, up to a
+   * The same for cgroups that will be read again: their files stay open until `forgetFigures` closes them, up to a
    * quarter of this process's descriptor limit.
    */
-  readFiguresAgain(directories: readonly string[], figures: readonly string[]): Promise<BigUint64Array>;
-  forgetFigures(directories: readonly string[]): Promise<void>;
+  readFiguresAgain(cgroups: readonly string[], figures: readonly string[]): Promise<BigUint64Array>;
+  forgetFigures(cgroups: readonly string[]): Promise<void>;
   /**
    * Counts the open descriptors of processes, given directories such as `/proc/PID/fd`; a missing one counts as 0.
    * Rejects with InvalidArgument past `limit` (at most 2^30) descriptors.
@@ -267,9 +267,9 @@ export function loadHost(paths: NativePaths = nativePaths()): Host {
   return {
     syncFileSystem: (descriptor) => withHostError(() => addon.syncFileSystem(descriptor)),
     readFiles: (files, limitBytes) => withHostError(() => addon.readFiles(files, limitBytes)),
-    readFigures: (directories, figures) => withHostError(() => addon.readFigures(directories, figures)),
-    readFiguresAgain: (directories, figures) => withHostError(() => addon.readFiguresAgain(directories, figures)),
-    forgetFigures: (directories) => withHostError(() => addon.forgetFigures(directories)),
+    readFigures: (cgroups, figures) => withHostError(() => addon.readFigures(cgroups, figures)),
+    readFiguresAgain: (cgroups, figures) => withHostError(() => addon.readFiguresAgain(cgroups, figures)),
+    forgetFigures: (cgroups) => withHostError(() => addon.forgetFigures(cgroups)),
     countDescriptors: (directories, limit) => withHostError(() => addon.countDescriptors(directories, limit)),
     openInside: (directory, name) => withHostError(() => addon.openInside(directory, name)),
     diskUsage: (path, maxInodes = 10_000_000n) => withHostError(() => addon.diskUsage(path, maxInodes)),

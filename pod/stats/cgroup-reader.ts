@@ -2,7 +2,8 @@
 // Sources: cgroup-v2.rst, cgroup-v1/memory.rst, cpuacct.rst, psi.rst.
 
 import type { CgroupTree, Host } from "../../native/index.ts";
-import { directoryOf, type Figures, type FiguresByController, noLimit, readFigures } from "./cgroup-figures.ts";
+import { inBatches } from "./batches.ts";
+import { type Figures, type FiguresByController, noLimit, readFigures, WantedFigures } from "./cgroup-figures.ts";
 import type { CpuStats, MemoryStats, Pressure, PressureLine, SwapStats } from "./types.ts";
 
 export interface CgroupStats {
@@ -17,8 +18,6 @@ export interface CgroupStats {
 
 /** Minimum age of the previous sample for a meaningful rate, in nanoseconds. */
 const minInterval = 1_000_000_000n;
-/** How many cgroups one thread reads sequentially; more are read by several threads. */
-const batch = 25;
 
 interface Sample {
   readonly timestamp: bigint;
@@ -28,40 +27,35 @@ interface Sample {
 
 export class CgroupReader {
   readonly #host: Host;
-  readonly #tree: CgroupTree;
   readonly #clock: () => bigint;
+  readonly #parse: typeof parseV1;
+  readonly #wanted: Readonly<Record<"containers" | "pods", WantedFigures>>;
   readonly #samples = new Map<string, Sample>();
 
   constructor(host: Host, tree: CgroupTree, clock: () => bigint) {
     this.#host = host;
-    this.#tree = tree;
     this.#clock = clock;
+    const [{ containers, pods }, parse] = tree.unified ? [v2Figures, parseV2] : [v1Figures, parseV1];
+    this.#wanted = { containers: new WantedFigures(tree, containers), pods: new WantedFigures(tree, pods) };
+    this.#parse = parse;
   }
 
   /** Returns one result per cgroup, in order; undefined for a cgroup that no longer exists. */
   async read(of: "containers" | "pods", cgroups: readonly string[]): Promise<(CgroupStats | undefined)[]> {
-    const files = (this.#tree.unified ? v2Figures : v1Figures)[of];
-    const batches: Promise<(CgroupStats | undefined)[]>[] = [];
-    for (let first = 0; first < cgroups.length; first += batch) {
-      batches.push(this.#readBatch(files, cgroups.slice(first, first + batch)));
-    }
-    return (await Promise.all(batches)).flat();
+    return await inBatches(cgroups, (some) => this.#readBatch(this.#wanted[of], some));
   }
 
   forget(cgroup: string): void {
     this.#samples.delete(cgroup);
-    // The pods' controllers are those of containers plus pids.
-    const { pods } = this.#tree.unified ? v2Figures : v1Figures;
-    void this.#host.forgetFigures(Object.keys(pods).map((controller) => directoryOf(this.#tree, controller, cgroup)));
+    void this.#host.forgetFigures([cgroup]);
   }
 
-  async #readBatch(files: FiguresByController, cgroups: readonly string[]): Promise<(CgroupStats | undefined)[]> {
-    const all = await readFigures(this.#host.readFiguresAgain, this.#tree, files, cgroups);
+  async #readBatch(wanted: WantedFigures, cgroups: readonly string[]): Promise<(CgroupStats | undefined)[]> {
+    const all = await readFigures(this.#host.readFiguresAgain, wanted, cgroups);
     const timestamp = this.#clock();
-    const parse = this.#tree.unified ? parseV2 : parseV1;
     return cgroups.map((cgroup, index) => {
       const figures = all[index];
-      const stats = figures && parse(figures, timestamp);
+      const stats = figures && this.#parse(figures, timestamp);
       return stats && withPressure({ ...stats, cpu: this.#withRate(cgroup, stats.cpu) }, figures);
     });
   }

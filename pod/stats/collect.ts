@@ -8,7 +8,7 @@ import { fileSystemSize, metricsOfContainers } from "./container-metrics.ts";
 import { networksOf } from "./interfaces.ts";
 import type { ContainerStats, SandboxMetrics, SandboxStats } from "./types.ts";
 
-/** Reads all containers in one batch. A container that is not running only has its writable layer. */
+/** A container that is not running only has its writable layer. */
 export async function statsOfContainers(
   env: Environment,
   reader: CgroupReader,
@@ -38,13 +38,13 @@ export async function statsOfSandboxes(
   sandboxes: readonly Sandbox[],
 ): Promise<SandboxStats[]> {
   const containers = sandboxes.flatMap((sandbox) => [...sandbox.containers.values()]);
-  const [figures, ofContainers, networks] = await Promise.all([
+  const [networks, figures, ofContainers] = await Promise.all([
+    networksOf(env, sandboxes),
     reader.read(
       "pods",
       sandboxes.map((sandbox) => sandbox.cgroup),
     ),
     statsOfContainers(env, reader, containers),
-    networksOf(env, sandboxes),
   ]);
   const bySandbox = Map.groupBy(ofContainers, ({ container }) => container.sandboxId);
   return sandboxes.map((sandbox, index) => {

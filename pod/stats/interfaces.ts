@@ -2,12 +2,13 @@
 
 import type { Environment } from "../environment.ts";
 import type { Sandbox } from "../sandbox.ts";
+import { inBatches } from "./batches.ts";
 import type { InterfaceStats, NetworkStats } from "./types.ts";
 
 const netDevLimit = 64 << 10;
 
 /**
- * Returns one result per sandbox, in order: read in one batch from /proc/<pid>/net/dev of a running container, or from
+ * Returns one result per sandbox, in order: read in batches from /proc/<pid>/net/dev of a running container, or from
  * the network namespace if no container is running. Undefined for a pod with host networking.
  */
 export async function networksOf(
@@ -17,7 +18,7 @@ export async function networksOf(
   const paths = sandboxes.map((sandbox) =>
     sandbox.ownNetwork ? `/proc/${runningPid(sandbox) ?? 0}/net/dev` : "/proc/0/net/dev",
   );
-  const contents = await env.host.readFiles(paths, netDevLimit);
+  const contents = await inBatches(paths, (some) => env.host.readFiles(some, netDevLimit));
   const texts = await Promise.all(
     sandboxes.map(async ({ ready, ownNetwork, netnsPath }, index) => {
       const content = contents[index]?.toString("latin1");

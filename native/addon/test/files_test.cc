@@ -59,10 +59,20 @@ void work_in_a_process_of_its_own_has_none_of_our_descriptors(const std::string&
 void figures_come_by_key(const std::string& base) {
   write_file(base + "/flat", "used_more 1\nused 2");
   write_file(base + "/nested", "some avg10=1.50 total=77\nfull avg10=0.05 total");
-  std::vector<uint64_t> figures = read_figures(
-      {base, base + "/none"}, {"flat used", "flat", "nested some total", "nested full avg10", "nested full total", "none", ""});
+  std::vector<uint64_t> figures =
+      read_figures({base, base + "/none"}, {"*/flat used", "*/flat", "*/nested some total", "*/nested full avg10",
+                                            "*/nested full total", "*/none", ""});
   CLAIM((figures == std::vector<uint64_t>{2, no_figure, 77, 5, no_figure, no_figure, no_figure, no_figure, no_figure,
                                           no_figure, no_figure, no_figure, no_figure, no_figure}));
+}
+
+void figures_come_from_several_hierarchies(const std::string& base) {
+  for (const char* directory : {"/a mount", "/a mount/pod", "/b*", "/b*/pod"}) {
+    CLAIM(mkdir((base + directory).c_str(), 0755) == 0);
+  }
+  write_file(base + "/a mount/pod/flat", "used 1\n");
+  write_file(base + "/b*/pod/flat", "used 2\n");
+  CLAIM((read_figures({"/pod"}, {base + "/a mount*/flat used", base + "/b**/flat used"}) == std::vector<uint64_t>{1, 2}));
 }
 
 void figures_come_again_from_open_files(const std::string& base) {
@@ -70,7 +80,7 @@ void figures_come_again_from_open_files(const std::string& base) {
   CLAIM(mkdir(cgroup.c_str(), 0755) == 0);
   for (const char* name : {"/one", "/two"}) write_file(cgroup + name, "1\n");
   FiguresReader reader(1);
-  auto read = [&] { return reader.read({cgroup, base + "/none"}, {"one", "two", "three"}); };
+  auto read = [&] { return reader.read({cgroup, base + "/none"}, {"*/one", "*/two", "*/three"}); };
   const std::vector<uint64_t> before{1, 1, no_figure, no_figure, no_figure, no_figure};
   CLAIM(read() == before && read() == before && reader.open_files() == 1);
   for (const char* name : {"/one", "/two"}) write_file(cgroup + name, "22\n");
@@ -113,6 +123,7 @@ void test_files(const std::string& base) {
   paths_are_made_present(base);
   work_in_a_process_of_its_own_has_none_of_our_descriptors(base);
   figures_come_by_key(base);
+  figures_come_from_several_hierarchies(base);
   figures_come_again_from_open_files(base);
   a_lock_is_held_once(base);
   descriptors_are_counted_within_a_limit();
