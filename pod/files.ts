@@ -18,8 +18,11 @@ import { hostRoot, monitorMappings, userMappings } from "./user-namespace.ts";
 
 /** Creates the pod directory with the files that the monitor reads. */
 export async function writeMonitorFiles(sandbox: Sandbox, cgroups: CgroupTree): Promise<void> {
-  const { podDirectory } = sandbox;
+  const { podDirectory, netnsPath } = sandbox;
   await changeFiles([
+    ...(netnsPath === ""
+      ? []
+      : [{ kind: "directory", path: dirname(netnsPath), mode: 0o755, mayExist: true } as const]),
     { kind: "directory", path: dirname(podDirectory), mode: 0o711, mayExist: true },
     { kind: "directory", path: podDirectory, mode: 0o700 },
     { kind: "directory", path: join(podDirectory, "containers"), mode: 0o700 },
@@ -76,6 +79,7 @@ function monitorSandbox(sandbox: Sandbox, cgroups: CgroupTree): object {
       uts: scope(network),
       pid: pid === "pod" ? "pod" : pid === "node" ? "host" : "container",
     },
+    ...(sandbox.netnsPath === "" ? {} : { netns: sandbox.netnsPath }),
     ...(user === undefined ? {} : { user: monitorMappings(user) }),
     sysctls: Object.fromEntries([...sandbox.config.sysctls].filter(([name]) => !isOfInterface(name))),
     shm_size: 64 << 20,

@@ -26,6 +26,7 @@ interface Place extends AsyncDisposable {
 async function emptyHost(): Promise<Place> {
   const directory = await mkdtemp(join(tmpdir(), "keelson-leaks-"));
   const [root, state] = [join(directory, "root"), join(directory, "run")];
+  await mkdir(join(directory, "netns"));
   for (const each of ["state", "cni", "image/containers"]) await mkdir(join(root, each), { recursive: true });
   await mkdir(join(state, "pods"), { recursive: true });
   return {
@@ -54,6 +55,7 @@ test("leaks of each kind are found, with the pod or container that they were cre
     await execute("mount", ["-t", "tmpfs", "tmpfs", join(pod, "mount")]);
     undo.defer(() => execute("umount", [join(pod, "mount")]).then(() => undefined));
     await mkdir(join(root, "image/containers", id));
+    await writeFile(join(state, "../netns", id), "");
     await writeFile(join(root, "cni", `${id}.json`), "{}");
     await writeFile(join(pod, "run"), "sleep 60");
     const monitor = spawn("bash", ["-c", `exec -a keelson-monitor sh run ${pod}`], { cwd: pod });
@@ -69,10 +71,20 @@ test("leaks of each kind are found, with the pod or container that they were cre
   const leaks = await findLeaks({ ...place, cgroups }, settleMs);
   const own = leaks.filter(({ id }) => id === lost);
   expect(own.map(({ kind }) => kind).sort()).toEqual(
-    ["cgroup", "monitor", "mount", "network lease", "pod directory", "writable layer"].sort(),
+    ["cgroup", "monitor", "mount", "network lease", "network namespace", "pod directory", "writable layer"].sort(),
   );
   expect(own.find(({ kind }) => kind === "mount")?.object).toBe(join(state, "pods", lost, "mount"));
   expect(leaks.filter(({ id }) => id === known)).toEqual([]);
+});
+
+test("network namespaces of another Keelson beside this one, and of other programs, are not reported", async () => {
+  await using undo = new AsyncDisposableStack();
+  const place = undo.use(await emptyHost());
+  const [lost, other] = [newId(), newId()];
+  await mkdir(join(place.state, "../other/pods", other), { recursive: true });
+  for (const name of [lost, other, "cni-8f0e", "blue"]) await writeFile(join(place.state, "../netns", name), "");
+  const leaks = await findLeaks({ ...place, cgroups: await detectCgroups() }, settleMs);
+  expect(leaks.map(({ kind, id }) => [kind, id])).toEqual([["network namespace", lost]]);
 });
 
 test("mounts are also found when the state directory is reached through a symlink, such as /var/run", async () => {

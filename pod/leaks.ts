@@ -4,12 +4,13 @@
 // request is creating or removing at the moment: a leak shows up in both.
 
 import { readdir, realpath } from "node:fs/promises";
-import { basename, join } from "node:path";
+import { basename, dirname, join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { type CgroupTree, firstLine, isErrno, processIds, readMountTable } from "../native/index.ts";
 import { cgroupDirectories } from "./cgroups.ts";
 import { podErrors } from "./errors.ts";
 import { commandLine } from "./monitor-process.ts";
+import { netnsDirectory } from "./sandbox.ts";
 import { ownerOfScope } from "./systemd/scope-owner.ts";
 
 export type LeakKind =
@@ -60,6 +61,7 @@ async function scan({ root, state, cgroups, cgroupRoot, units }: LeakPlaces): Pr
     monitors(state),
     named("pod directory", join(state, "pods")),
     mounts(state),
+    namespaces(state),
     ofCgroupRoot(cgroups, cgroupRoot),
     scopes(cgroups, units, state),
     named("network lease", join(root, "cni")),
@@ -94,6 +96,17 @@ async function mounts(state: string): Promise<Leak[]> {
     const kind = type === "nsfs" ? "network namespace" : "mount";
     return idIn(at).map((id) => ({ kind, object: at, id }));
   });
+}
+
+/** Those of another Keelson, whose state directory is beside this one's, are in the same directory. */
+async function namespaces(state: string): Promise<Leak[]> {
+  const above = dirname(state);
+  const all = await named("network namespace", netnsDirectory(state));
+  if (all.length === 0) return [];
+  const others = (await names(above)).filter((name) => name !== basename(state));
+  const lists = others.map((name) => readdir(join(above, name, "pods")).catch((): string[] => []));
+  const ofOthers = new Set((await Promise.all(lists)).flat());
+  return all.filter(({ id }) => !ofOthers.has(id));
 }
 
 async function ofCgroupRoot(tree: CgroupTree, cgroupRoot: string): Promise<Leak[]> {

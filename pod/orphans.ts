@@ -2,7 +2,7 @@
 
 import { readdir, readFile } from "node:fs/promises";
 import { basename, join } from "node:path";
-import { asString, member, parseObject } from "../native/index.ts";
+import { asString, type JsonObject, member, parseObject } from "../native/index.ts";
 import { type Environment, limits } from "./environment.ts";
 import type { ContainerRecord } from "./records.ts";
 import { clearRemains, podDirectories, type Remains } from "./remains.ts";
@@ -50,27 +50,21 @@ async function bundlesOf(sandbox: Sandbox): Promise<string[]> {
 export async function removeOrphanedPod(env: Environment, podDirectory: string): Promise<void> {
   env.log("warn", `pod directory ${podDirectory} has no record and is removed`);
   const id = basename(podDirectory);
-  const cgroup = (await cgroupOnDisk(podDirectory)) ?? {
-    cgroup: `${env.cgroupRoot}/${id}`,
-    ownsCgroup: true,
-    isScope: false,
-  };
+  const sandbox = parseObject(await readFile(join(podDirectory, "sandbox.json"), "utf8").catch(() => "")) ?? {};
+  const cgroup = cgroupIn(sandbox) ?? { cgroup: `${env.cgroupRoot}/${id}`, ownsCgroup: true, isScope: false };
+  const netnsPath = asString(member(sandbox, "netns")) ?? "";
   const containerIds = await readdir(join(podDirectory, "containers")).catch(() => []);
   await env.network.detach(id);
   await env.monitors
     .connect(podDirectory)
     .shutdown(0, { timeoutMs: limits.shutdown })
     .catch(() => undefined);
-  await clearRemains(env, { podDirectory, ...cgroup, containerIds, monitorPid: 0 });
+  await clearRemains(env, { podDirectory, netnsPath, ...cgroup, containerIds, monitorPid: 0 });
   await env.host.removeTree(podDirectory);
 }
 
 /** The cgroup from the monitor's sandbox.json (PROTOCOL.md); undefined when it is missing there. */
-async function cgroupOnDisk(
-  podDirectory: string,
-): Promise<Pick<Remains, "cgroup" | "ownsCgroup" | "isScope"> | undefined> {
-  const sandbox = parseObject(await readFile(join(podDirectory, "sandbox.json"), "utf8").catch(() => ""));
-  if (sandbox === undefined) return undefined;
+function cgroupIn(sandbox: JsonObject): Pick<Remains, "cgroup" | "ownsCgroup" | "isScope"> | undefined {
   const scope = asString(member(sandbox, "scope"));
   if (scope !== undefined) return { cgroup: scope, ownsCgroup: true, isScope: true };
   const cgroup = asString(member(sandbox, "cgroup"));

@@ -33,6 +33,8 @@ export interface SandboxRecord {
   readonly life: SandboxLife;
   readonly ips: readonly string[];
   readonly monitorPid: number;
+  /** Absent in records of older daemons. */
+  readonly netnsPath?: string;
   readonly cgroup: string;
   readonly hostname: string;
   readonly labels?: PodLabels;

@@ -1,6 +1,6 @@
 // Cleans up after a pod without a monitor: processes, mounts, cgroups, its directory.
 
-import { readdir } from "node:fs/promises";
+import { readdir, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { mountsBelow } from "../native/index.ts";
 import { clearCgroup } from "./cgroups.ts";
@@ -8,6 +8,8 @@ import { type Environment, limits } from "./environment.ts";
 
 export interface Remains {
   readonly podDirectory: string;
+  /** Where its network namespace is pinned; empty if it has none or that is unknown. */
+  readonly netnsPath: string;
   readonly cgroup: string;
   /** The cgroup is a systemd scope. */
   readonly isScope: boolean;
@@ -34,6 +36,9 @@ export async function clearCgroups(env: Environment, remains: Remains): Promise<
 export async function clearRemains(env: Environment, remains: Remains): Promise<void> {
   await killProcesses(env, remains);
   for (const mount of await mountsBelow(remains.podDirectory)) await env.host.unmount(mount);
+  if (remains.netnsPath === "") return;
+  await env.host.unmount(remains.netnsPath);
+  await rm(remains.netnsPath, { force: true });
 }
 
 /** Names of all pod directories on disk. */

@@ -16,6 +16,7 @@ export function sandboxRecord(sandbox: Sandbox): SandboxRecord {
     life: sandbox.life,
     ips: sandbox.ips,
     monitorPid: sandbox.monitorPid,
+    netnsPath: sandbox.netnsPath,
     cgroup: sandbox.cgroup,
     hostname: sandbox.hostname,
     ...(sandbox.labels === undefined ? {} : { labels: sandbox.labels }),

@@ -108,6 +108,7 @@ describe("a step that fails", () => {
       "network attach",
       "network detach",
       "monitor shutdown",
+      "host unmount",
       "host removeTree",
     ]);
     await expectNothingLeft(node());

@@ -12,7 +12,7 @@ import { writeContainerFiles, writeMonitorFiles } from "./files.ts";
 import type { RuntimeHandler } from "./handlers.ts";
 import { newSandboxId } from "./ids.ts";
 import { clearRemains } from "./remains.ts";
-import { Sandbox, type Stage, samePod } from "./sandbox.ts";
+import { netnsDirectory, Sandbox, type Stage, samePod } from "./sandbox.ts";
 import { sandboxRecord } from "./sandbox-record.ts";
 import { owedByNetwork, remainsOf } from "./sandbox-stop.ts";
 import { choosePodLabels, known } from "./spec/selinux.ts";
@@ -37,6 +37,7 @@ export function newSandbox(
     handler,
     createdAt: createdAfter(samePod(config, all), env.clock()),
     podDirectory: join(env.runDirectory, "pods", id),
+    netnsPath: config.security.namespaces.network === "node" ? "" : join(netnsDirectory(env.runDirectory), id),
     cgroup: podCgroup(env, id, config),
     hostname: config.hostname === "" ? hostname() : config.hostname,
     ...(labels === undefined ? {} : { labels }),

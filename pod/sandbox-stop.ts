@@ -133,9 +133,9 @@ function ensureMonitorExits(env: Environment, { podDirectory, monitorPid }: Rema
 }
 
 export function remainsOf(sandbox: Sandbox): Remains {
-  const { podDirectory, cgroup, ownsCgroup, containers, monitorPid } = sandbox;
+  const { podDirectory, netnsPath, cgroup, ownsCgroup, containers, monitorPid } = sandbox;
   const containerIds = [...containers.keys()];
-  return { podDirectory, cgroup, isScope: isScoped(sandbox), ownsCgroup, containerIds, monitorPid };
+  return { podDirectory, netnsPath, cgroup, isScope: isScoped(sandbox), ownsCgroup, containerIds, monitorPid };
 }
 
 /** Stops the sandbox, then removes all its state. A failed network teardown does not block it: cni/ retries that. */

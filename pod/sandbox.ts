@@ -1,6 +1,6 @@
 // One sandbox: its identity, its state, its monitor. It is changed by sandbox-start.ts and sandbox-stop.ts.
 
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import type { Monitor } from "../native/index.ts";
 import type { Container } from "./container.ts";
 import type { RuntimeHandler } from "./handlers.ts";
@@ -38,6 +38,8 @@ export interface SandboxIdentity {
   readonly createdAt: bigint;
   /** `/run/keelson/pods/<id>`; PROTOCOL.md describes its contents. */
   readonly podDirectory: string;
+  /** Where its network namespace is pinned; empty with the host's. Absent in pods of an older keelson. */
+  readonly netnsPath?: string;
   readonly cgroup: string;
   readonly hostname: string;
   /** SELinux labels; absent without SELinux, and in pods of an older keelson. */
@@ -50,6 +52,7 @@ export class Sandbox {
   readonly handler: RuntimeHandler;
   readonly createdAt: bigint;
   readonly podDirectory: string;
+  readonly netnsPath: string;
   readonly cgroup: string;
   readonly hostname: string;
   readonly labels: PodLabels | undefined;
@@ -73,6 +76,7 @@ export class Sandbox {
     this.handler = identity.handler;
     this.createdAt = identity.createdAt;
     this.podDirectory = identity.podDirectory;
+    this.netnsPath = identity.netnsPath ?? (this.ownNetwork ? join(this.podDirectory, "ns/net") : "");
     this.cgroup = identity.cgroup;
     this.hostname = identity.hostname;
     this.labels = identity.labels;
@@ -114,10 +118,6 @@ export class Sandbox {
 
   get ownsCgroup(): boolean {
     return this.cgroup !== this.config.cgroupParent;
-  }
-
-  get netnsPath(): string {
-    return this.ownNetwork ? join(this.podDirectory, "ns/net") : "";
   }
 
   get leftovers(): readonly string[] {
@@ -171,7 +171,7 @@ export class Sandbox {
       config: this.config,
       files: sandboxFiles(this.podDirectory),
       pinned: {
-        ...(network === "node" ? {} : { network: pin("net"), uts: pin("uts") }),
+        ...(network === "node" ? {} : { network: this.netnsPath, uts: pin("uts") }),
         ...(ipc === "node" ? {} : { ipc: pin("ipc") }),
         ...(pid === "pod" ? { pid: pin("pid") } : {}),
         ...(user === undefined ? {} : { user: pin("user") }),
@@ -194,6 +194,14 @@ export function samePod({ metadata }: SandboxConfig, sandboxes: Iterable<Sandbox
   return [...sandboxes].filter(
     ({ config: { metadata: other } }) => other.uid === uid && other.name === name && other.namespace === namespace,
   );
+}
+
+/**
+ * The directory in which pods' network namespaces are pinned, beside the run directory: `/run/netns`, where ip-netns(8)
+ * and the pods of network agents look for them.
+ */
+export function netnsDirectory(runDirectory: string): string {
+  return join(dirname(runDirectory), "netns");
 }
 
 export function sandboxFiles(podDirectory: string): SandboxSetup["files"] {

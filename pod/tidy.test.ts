@@ -1,7 +1,7 @@
 // Unfinished work of a previous daemon is finished once this one serves: a few pods at a time, despite hangs and
 // failures.
 
-import { mkdir, readdir, rm, writeFile } from "node:fs/promises";
+import { access, mkdir, readdir, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { expect, test } from "vitest";
 import { limits } from "./environment.ts";
@@ -163,12 +163,16 @@ test.each([
 ])("an orphaned pod %s", async (_, written, left) => {
   const [id, c] = ["e".repeat(64), "f".repeat(64)];
   await mkdir(join(node().podDirectory(id), "containers", c), { recursive: true });
-  await writeFile(join(node().podDirectory(id), "sandbox.json"), JSON.stringify(written));
+  const netns = join(node().directory, "pin");
+  await writeFile(netns, "");
+  await writeFile(join(node().podDirectory(id), "sandbox.json"), JSON.stringify({ ...written, netns }));
   const cgroup = join(node().directory, "cgroup/pods/p");
   await mkdir(join(cgroup, c), { recursive: true });
   const pods = await node().start();
   await pods.tidy();
   expect(await node().podDirectories()).toEqual([]);
+  expect(node().script.calls()).toContain("host unmount");
+  await expect(access(netns)).rejects.toThrow("ENOENT");
   expect(await readdir(join(cgroup, ".."), { recursive: true })).toEqual(left);
 });
 

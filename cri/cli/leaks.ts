@@ -18,7 +18,7 @@ const remedies: Readonly<Record<LeakKind, (leak: Leak) => string>> = {
   monitor: ({ object }) => `systemctl restart keelson; if it stays, kill -KILL ${object}`,
   "pod directory": () => "systemctl restart keelson",
   mount: ({ object }) => `umount --lazy ${object}`,
-  "network namespace": ({ object }) => `umount --lazy ${object}`,
+  "network namespace": ({ object }) => `umount --lazy ${object}; rm ${object}`,
   cgroup: ({ object }) =>
     object.endsWith(".scope") ? `systemctl stop ${basename(object)}` : `find ${object} -depth -type d -exec rmdir {} +`,
   "network lease": () => "systemctl restart keelson; if plugins fail, see network leftovers in keelson check",

@@ -269,6 +269,26 @@ test("a host-to-container mount of a slave mount works, and a bidirectional one 
   }
 });
 
+// As Multus' thick plugin and Istio's ambient mode do with /run/netns.
+test("an agent's pod sees the network namespaces of later pods, and that they go", async () => {
+  const { client } = node;
+  const hostPath = join(node.directory, "netns");
+  await mkdir(hostPath, { recursive: true });
+  execFileSync("mount", ["-t", "tmpfs", "--make-shared", "none", hostPath]);
+  try {
+    const sh = await run("agent", [{ hostPath, containerPath: "/run/netns", propagation: 1 }]);
+    const { podSandboxId } = await client.runPodSandbox({ config: node.podConfig("later") });
+    const { info } = await client.podSandboxStatus({ podSandboxId, verbose: true });
+    expect(JSON.parse(info.info ?? "{}")).toMatchObject({ netns: join(hostPath, podSandboxId) });
+    expect(await sh(`stat -f -c %t /run/netns/${podSandboxId}`)).toBe("6e736673\n");
+    await client.removePodSandbox({ podSandboxId });
+    expect(await sh(`cat /proc/self/mountinfo; ls /run/netns`)).not.toContain(podSandboxId);
+  } finally {
+    await node.removePods();
+    execFileSync("umount", ["--lazy", hostPath]);
+  }
+});
+
 test("volumes on a hanging file system delay no other pod, and their own pods can be stopped", async () => {
   const { client, image } = node;
   const directory = join(node.directory, "silent");

@@ -18,7 +18,11 @@ export class WantedFigures {
     this.paths = Object.entries(wanted).flatMap(([controller, figures]) =>
       figures.map((figure) => `${hierarchy(tree, controller)}*/${figure}`),
     );
-    this.#columns = new Map(Object.values(wanted).flat().map((figure, column) => [figure, column]));
+    this.#columns = new Map(
+      Object.values(wanted)
+        .flat()
+        .map((figure, column) => [figure, column]),
+    );
   }
 
   column(figure: string): number | undefined {

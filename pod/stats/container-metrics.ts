@@ -8,7 +8,14 @@ import type { OpenDescriptors } from "../../native/index.ts";
 import type { Container } from "../container.ts";
 import { deviceNumbers } from "../device-numbers.ts";
 import type { Environment } from "../environment.ts";
-import { type Figures, type FiguresByController, hierarchy, noLimit, readFigures, WantedFigures } from "./cgroup-figures.ts";
+import {
+  type Figures,
+  type FiguresByController,
+  hierarchy,
+  noLimit,
+  readFigures,
+  WantedFigures,
+} from "./cgroup-figures.ts";
 import type { BlockDeviceUse, ContainerMetrics, FileSystemSize, HugepageUse } from "./types.ts";
 
 /** Enough for a cgroup.procs with 10,000 processes, and for all other files. */

@@ -3,11 +3,11 @@
 
 import { execFile } from "node:child_process";
 import { readdir, readFile } from "node:fs/promises";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { promisify } from "node:util";
 import Long from "long";
-import { viewHost } from "../../fixtures/host-view.ts";
+import { placesOf, viewHost } from "../../fixtures/host-view.ts";
 import { startNode, type TestNode } from "../../fixtures/node.ts";
 import { anonymousKilobytes, descriptors } from "../../fixtures/processes.ts";
 
@@ -84,7 +84,7 @@ async function count(node: TestNode, everSeen: ReadonlySet<string>): Promise<Cou
       threads: (await readdir(`/proc/${daemon.pid}/task`)).length,
       mounts: (await readFile("/proc/self/mountinfo", "utf8")).split("\n").filter((line) => line.includes(directory))
         .length,
-      "pinned netns": host.mounts.filter(({ line }) => line.endsWith("/ns/net")).length,
+      "pinned netns": host.mounts.filter(({ line }) => dirname(line) === placesOf(directory).namespaces).length,
       cgroups: host.cgroups.length,
       links: host.ports.length,
       rules: host.rules.length,

@@ -101,6 +101,8 @@ Result<SandboxSpec> parse_sandbox(std::string_view sandbox_json) {
   spec.gid_mappings = TRY(read_mappings(root["user"]["gids"]));
   if (spec.uid_mappings.empty() != spec.gid_mappings.empty()) return bad("a user namespace needs both uids and gids");
 
+  spec.netns = root["netns"].string();
+  if (!spec.netns.empty() && spec.netns[0] != '/') return bad("netns is not an absolute path");
   spec.sysctls = read_sysctls(root["sysctls"]);
   if (!root["shm_size"].is_null()) {
     if (root["shm_size"].integer() <= 0) return bad("shm_size is not a number of bytes");
@@ -150,6 +152,15 @@ Result<Fd> pin(const std::string& source, const std::string& path) {
   // A pin that propagates to the host's peer mounts would keep the namespace alive after the monitor has exited.
   if (mount(nullptr, path.c_str(), nullptr, MS_PRIVATE, nullptr) != 0) return fail_errno("pin " + path);
   return open_file(path, O_RDONLY);
+}
+
+// With a path of its own, ns/net is a link to it. The link comes first: whoever cleans up finds the pin through it.
+Result<Fd> pin_network(const Sandbox& sandbox) {
+  const std::string& path = sandbox.spec.netns;
+  const std::string usual = pin_path(sandbox, "net");
+  if (path.empty()) return pin("/proc/self/ns/net", usual);
+  if (symlink(path.c_str(), usual.c_str()) != 0) return fail_errno("create " + usual);
+  return pin("/proc/self/ns/net", path);
 }
 
 // For a namespace that the monitor stays in. A pin would add one more mount to the host's mount table, which is copied
@@ -230,12 +241,11 @@ Status configure(Loop& loop, Reaper& reaper, Sandbox& sandbox, const NetworkMade
   TRY(write_sysctls(sandbox, sysctls));
   for (const PodNamespace& space : entered) {
     if (spec.*space.scope != Scope::pod) continue;
-    const std::string path = pin_path(sandbox, space.name);
     if (space.flag == CLONE_NEWNET) {
-      sandbox.net_ns = TRY(pin("/proc/self/ns/net", path));
+      sandbox.net_ns = TRY(pin_network(sandbox));
       network_made();
     } else {
-      TRY(link_own(space.name, path));
+      TRY(link_own(space.name, pin_path(sandbox, space.name)));
     }
   }
   if (spec.uts == Scope::pod && !spec.hostname.empty() &&
@@ -326,7 +336,7 @@ Status remove_own_cgroup(const CgroupHost& cgroups, const SandboxSpec& spec) {
   return fail_errno("remove the cgroup " + spec.cgroup, EBUSY);
 }
 
-Status destroy(Sandbox& sandbox, const CgroupHost& cgroups, std::initializer_list<const char*> pinned) {
+Status destroy(Sandbox& sandbox, const CgroupHost& cgroups, bool keeps_network) {
   Status first;
   auto note = [&](Status status) {
     if (!status && first) first = std::move(status);
@@ -342,8 +352,12 @@ Status destroy(Sandbox& sandbox, const CgroupHost& cgroups, std::initializer_lis
     take_down(path);
     rmdir(path.c_str());
   }
-  for (const char* name : pinned) {
-    const std::string path = pin_path(sandbox, name);
+  std::vector<std::string> pins{pin_path(sandbox, "pid"), pin_path(sandbox, "user")};
+  if (!keeps_network) {
+    if (!sandbox.spec.netns.empty()) pins.push_back(sandbox.spec.netns);
+    pins.push_back(pin_path(sandbox, "net"));
+  }
+  for (const std::string& path : pins) {
     take_down(path);
     unlink(path.c_str());
   }
@@ -380,12 +394,12 @@ Status set_network_sysctls(const Sandbox& sandbox, const Sysctls& sysctls) {
 }
 
 Status destroy_sandbox(Sandbox& sandbox, const CgroupHost& cgroups) {
-  return destroy(sandbox, cgroups, {"net", "pid", "user"});
+  return destroy(sandbox, cgroups, /*keeps_network=*/false);
 }
 
 void abandon_sandbox(Sandbox& sandbox, const CgroupHost& cgroups) {
   // A failure of the undo is ignored: the error that caused it is reported.
-  static_cast<void>(destroy(sandbox, cgroups, {"pid", "user"}));
+  static_cast<void>(destroy(sandbox, cgroups, /*keeps_network=*/true));
 }
 
 }  // namespace keelson

@@ -33,6 +33,7 @@ struct SandboxSpec {
   Scope pid = Scope::container;
   std::vector<IdMapping> uid_mappings;  // empty: no user namespace
   std::vector<IdMapping> gid_mappings;
+  std::string netns;                    // where the network namespace is pinned; empty: ns/net
   Sysctls sysctls;
   uint64_t shm_size = 64 << 20;  // bytes
   std::string process_label;     // SELinux label of the init of a shared PID namespace; empty: none

@@ -25,6 +25,8 @@ export const monitorBinary = process.env.KEELSON_MONITOR ?? join(import.meta.dir
 export interface PodOptions {
   readonly pid?: "pod" | "container" | "host";
   readonly net?: "pod" | "host";
+  /** Where its network namespace is pinned. */
+  readonly netns?: string;
   /** Descriptor 4; as given by the daemon if absent. */
   readonly descriptor4?: "nothing" | "another file";
 }
@@ -88,6 +90,7 @@ export class TestPod {
         id,
         hostname: "test-0",
         namespaces: { net: options.net ?? "pod", ipc: "pod", uts: "pod", pid: options.pid ?? "container" },
+        ...(options.netns === undefined ? {} : { netns: options.netns }),
         sysctls: {},
         shm_size: 1 << 20,
         cgroup_hierarchies: sandboxHierarchies(),

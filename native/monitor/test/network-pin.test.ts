@@ -1,0 +1,70 @@
+// Where a pod's network namespace is pinned.
+
+import { execFileSync } from "node:child_process";
+import {
+  existsSync,
+  lstatSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  readlinkSync,
+  rmdirSync,
+  statSync,
+} from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterEach, beforeEach, expect, test } from "vitest";
+import { withPod } from "./monitor-pod.ts";
+
+/** On a shared mount, as below /run where systemd runs. */
+let directory: string;
+beforeEach(() => {
+  directory = mkdtempSync(join(tmpdir(), "keelson-pins-"));
+  execFileSync("mount", ["-t", "tmpfs", "--make-shared", "tmpfs", directory]);
+  mkdirSync(join(directory, "netns"));
+});
+afterEach(() => {
+  execFileSync("umount", ["--recursive", directory]);
+  rmdirSync(directory);
+});
+
+function mounts(): string[] {
+  return readFileSync("/proc/self/mountinfo", "utf8")
+    .split("\n")
+    .map((line) => line.split(" ")[4] ?? "")
+    .filter((at) => at.startsWith(`${directory}/`));
+}
+
+test("the network namespace is pinned where sandbox.json says, and ns/net is a link to it", async () => {
+  const netns = join(directory, "netns", "a-pod");
+  await withPod({ netns }, async (pod) => {
+    const link = join(pod.directory, "ns/net");
+    expect(lstatSync(link).isSymbolicLink()).toBe(true);
+    expect(readlinkSync(link)).toBe(netns);
+    const { pid } = await pod.run("a", {});
+    expect(`net:[${statSync(link).ino}]`).toBe(readlinkSync(`/proc/${pid}/ns/net`));
+    expect(mounts()).toEqual([netns]);
+  });
+  expect(mounts()).toEqual([]);
+  expect(existsSync(netns)).toBe(false);
+});
+
+test("a shutdown removes the pin, even if ip-netns(8) has meanwhile mounted its directory onto itself", async () => {
+  const pins = join(directory, "netns");
+  await withPod({ netns: join(pins, "a-pod") }, async () => {
+    execFileSync("mount", ["--rbind", pins, pins]);
+    execFileSync("mount", ["--make-shared", pins]);
+    expect(mounts().length).toBeGreaterThan(1);
+  });
+  expect(mounts()).toEqual([pins]);
+});
+
+test("a pin that exists already, or whose directory is missing, fails the start and is left alone", async () => {
+  const taken = join(directory, "netns", "taken");
+  execFileSync("touch", [taken]);
+  await expect(withPod({ netns: taken }, async () => undefined)).rejects.toThrow(`create ${taken}`);
+  expect(existsSync(taken)).toBe(true);
+  const nowhere = join(directory, "nowhere", "a-pod");
+  await expect(withPod({ netns: nowhere }, async () => undefined)).rejects.toThrow(`create ${nowhere}`);
+  await expect(withPod({ netns: "relative" }, async () => undefined)).rejects.toThrow("netns is not an absolute path");
+});
