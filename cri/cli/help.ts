@@ -6,7 +6,7 @@ import { settings } from "./settings.ts";
 
 const commonOptions = `  --config FILE         Read FILE instead of ${defaultConfigFile}; its drop-ins are FILE.d/*.toml.
   --root DIR            Persistent state: images, pod records, network leases. [/var/lib/keelson]
-  --state DIR           Volatile state: pod sockets and namespaces. [/run/keelson]
+  --state DIR           Volatile state: pods' sockets and mounts. [/run/keelson]
   --socket PATH         The CRI socket. [keelson.sock in the state directory]`;
 
 export const overview = `Keelson: a Kubernetes CRI server.

@@ -90,7 +90,7 @@ export const settings = {
     "state",
     path,
     "/run/keelson",
-    "Volatile state: pod sockets and namespaces. Must be empty after a reboot.",
+    "Volatile state: pods' sockets and mounts. Must be empty after a reboot. Pods' network namespaces are pinned in netns/ beside it.",
   ),
   socket: optional(
     "socket",
