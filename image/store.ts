@@ -1,28 +1,21 @@
-// The image store: pull, load, list, remove, and the containers' writable layers.
+// The image store: images by name, their removal, and the containers' writable layers. ingest.ts brings images in.
 
 import { closeSync } from "node:fs";
 import { readFile } from "node:fs/promises";
 import path from "node:path";
-import { type Host, KeelsonError, SingleFlight, trackWork } from "../native/index.ts";
-import { archivedImages } from "./archive.ts";
-import { openArchive } from "./archive-files.ts";
-import { type Catalog, layersOf, type StoredManifest } from "./catalog.ts";
+import { KeelsonError, SingleFlight, trackWork } from "../native/index.ts";
+import { type Catalog, layersOf } from "./catalog.ts";
 import { recoverCatalog } from "./catalog-recovery.ts";
-import { checkConfig, checkPlatform, parseImageConfig } from "./config.ts";
 import { CurrentCatalog } from "./current-catalog.ts";
-import { digestOf } from "./digest.ts";
 import { imageErrors } from "./errors.ts";
 import { holdArchive } from "./held-archive.ts";
+import { Ingestion, type IngestOptions } from "./ingest.ts";
 import { Inventory } from "./inventory.ts";
 import type { LayerLimits, Unpack } from "./layers.ts";
 import { Layout } from "./layout.ts";
-import { type Descriptor, type Manifest, parseManifest } from "./manifest.ts";
-import { type Needs, needsOf } from "./needs.ts";
-import type { Platform } from "./platform.ts";
-import type { ImageNames, PullOptions } from "./pull.ts";
-import { formatReference, normalise, parseName, parseReference, type Reference } from "./reference.ts";
+import type { Needs } from "./needs.ts";
+import { formatReference, parseName, parseReference } from "./reference.ts";
 import { Snapshots } from "./snapshots.ts";
-import type { ContentSource, FoundImage } from "./source.ts";
 import { Trash } from "./trash.ts";
 import type {
   Digest,
@@ -36,20 +29,14 @@ import type {
   SnapshotWish,
   Transfer,
 } from "./types.ts";
-import { isOutOfRoom, isWorthAnotherPull, UnfinishedPulls } from "./unfinished.ts";
 
-export interface StoreOptions extends PullOptions {
+export interface StoreOptions extends IngestOptions {
   /** Directory of the store, created when missing: `/var/lib/keelson/image`. */
   readonly root: string;
-  readonly host: Host;
   readonly unpack: Unpack;
-  /** The node's own, which selects the image of an index. */
-  readonly platform: Platform;
   readonly limits: LayerLimits;
   /** Layers of one pull that are fetched and unpacked in parallel. */
   readonly parallelLayers: number;
-  /** Milliseconds for which the content of a pull that the network or its caller interrupted is kept for a retry. */
-  readonly keepUnfinishedMs: number;
   /** Milliseconds since the epoch. */
   readonly now: () => number;
   /** Called with what was found damaged at start, and what was done about it. */
@@ -97,11 +84,9 @@ class Store implements ImageStore {
   readonly #inventory: Inventory;
   readonly #snapshots: Snapshots;
   readonly #pulls = new SingleFlight<Image>("abort");
-  readonly #unfinished: UnfinishedPulls;
+  readonly #ingestion: Ingestion;
   readonly #closing = new AbortController();
   readonly #working = new Set<Promise<unknown>>();
-  /** Layers of the image in progress, by the reference that is pulled or the path that is loaded. */
-  readonly #transfers = new Map<string, readonly Descriptor[]>();
   readonly #current: CurrentCatalog;
   #closed: Promise<void> | undefined;
 
@@ -119,10 +104,8 @@ class Store implements ImageStore {
     this.#inventory = inventory;
     this.#snapshots = snapshots;
     this.#current = current;
-    this.#unfinished = new UnfinishedPulls(options.keepUnfinishedMs, () => {
-      // Whatever cannot be removed now is removed by the next collection, or at the next start.
-      this.#tracked(this.collect()).catch(() => undefined);
-    });
+    const collect = () => this.#tracked(this.collect());
+    this.#ingestion = new Ingestion(options, { layout, inventory, current, collect, closing: this.#closing.signal });
   }
 
   get #catalog(): Catalog {
@@ -153,7 +136,7 @@ class Store implements ImageStore {
         trackWork(
           "pull",
           () => name,
-          () => this.#tracked(this.#pull(reference, auth, flight)),
+          () => this.#tracked(this.#ingestion.pull(reference, auth, flight)),
         ),
       );
     } catch (error) {
@@ -165,7 +148,7 @@ class Store implements ImageStore {
 
   async load(file: string, signal: AbortSignal): Promise<readonly Image[]> {
     try {
-      return await this.#tracked(this.#load(file, AbortSignal.any([signal, this.#closing.signal])));
+      return await this.#tracked(this.#ingestion.load(file, AbortSignal.any([signal, this.#closing.signal])));
     } catch (error) {
       this.#refuseIfClosing(error, file);
       throw error;
@@ -177,9 +160,8 @@ class Store implements ImageStore {
     if (error === this.#closing.signal.reason) throw imageErrors.storeClosing({ object }, error);
   }
 
-  async transfer(subject: string): Promise<Transfer | undefined> {
-    const layers = this.#transfers.get(subject) ?? this.#transfers.get(normalise(subject) ?? "");
-    return layers && (await this.#inventory.transfer(layers));
+  transfer(subject: string): Promise<Transfer | undefined> {
+    return this.#ingestion.transfer(subject);
   }
 
   async tag(reference: string, text: string): Promise<Image> {
@@ -196,7 +178,7 @@ class Store implements ImageStore {
 
   async remove(reference: string): Promise<void> {
     // The caller wants to free space.
-    this.#unfinished.dropAll();
+    this.#ingestion.dropUnfinished();
     await this.#inventory.queue.run(async () => {
       const image = this.find(reference);
       if (image === undefined) return;
@@ -262,133 +244,10 @@ class Store implements ImageStore {
 
   async #close(): Promise<void> {
     this.#closing.abort(imageErrors.storeClosing({ object: "The image" }));
-    this.#unfinished.dropAll();
+    this.#ingestion.dropUnfinished();
     await Promise.allSettled([...this.#working]);
     await this.#inventory.queue.untilIdle();
     closeSync(this.#lock);
-  }
-
-  async #pull(reference: Reference, auth: RegistryAuth | undefined, signal: AbortSignal): Promise<Image> {
-    // The HTTP client takes a tenth of a second and 10 MB to load: only a daemon that pulls loads it.
-    const { findImage, namesBy, openRepository } = await import("./pull.ts");
-    const source = await openRepository(reference, auth, this.#options);
-    try {
-      if (this.#catalog.resolve(formatReference(reference)) !== undefined) {
-        const digest = await source.currentDigest(signal);
-        const image = digest && (await this.#nameAgain(namesBy(reference, digest), signal));
-        if (image !== undefined) return image;
-      }
-      const found = await findImage(source, reference, this.#options.platform, signal);
-      return await this.#ingest(found, formatReference(reference), signal);
-    } finally {
-      source.close();
-    }
-  }
-
-  async #load(file: string, signal: AbortSignal): Promise<readonly Image[]> {
-    const scratch = await this.#layout.makeStagingDirectory();
-    try {
-      const files = await openArchive(file, scratch, this.#options.host, signal);
-      try {
-        const images: Image[] = [];
-        for (const found of await archivedImages(files, file, this.#options.platform, signal)) {
-          images.push(await this.#ingest(found, file, signal));
-        }
-        return images;
-      } finally {
-        await files.close();
-      }
-    } finally {
-      await this.#options.host.removeTree(scratch);
-    }
-  }
-
-  /**
-   * Imports an image's content, makes it durable, and only then names it. Leaves nothing behind on failure, except, for
-   * `keepUnfinishedMs`, the content that a retry can resume from. `subject` is the key for `transfer`.
-   */
-  async #ingest({ manifest: found, names, source }: FoundImage, subject: string, signal: AbortSignal): Promise<Image> {
-    const { bytes, contentType, isPlatformInConfig } = found;
-    const digest = digestOf(bytes);
-    const object = `Manifest ${digest}`;
-    const manifest = parseManifest(bytes, contentType, object);
-    if (manifest.kind === "index") throw imageErrors.unsupported({ object, problem: "it is a nested index" });
-    const descriptor = { mediaType: manifest.mediaType, digest, size: bytes.length };
-    const lease = (diffIds: readonly Digest[]) => this.#inventory.lease(needsOf(descriptor, manifest, diffIds));
-    const leases = [lease([])];
-    let isUnfinished = false;
-    this.#unfinished.drop(digest);
-    try {
-      const known = this.#catalog.manifests.get(digest);
-      if (known !== undefined) {
-        leases.push(lease(known.document.diffIds));
-        return await this.#inventory.queue.run(async () => {
-          signal.throwIfAborted();
-          return await this.#current.name(known, names);
-        });
-      }
-      const config = await source.read(manifest.config, signal);
-      const document = parseImageConfig(config, `Image config ${manifest.config.digest}`);
-      checkConfig(manifest, document, object);
-      if (isPlatformInConfig) checkPlatform(document, this.#options.platform, object);
-      leases.push(lease(document.diffIds));
-      this.#transfers.set(subject, manifest.layers);
-      await this.#fetchLayers(manifest, document.diffIds, source, signal);
-      const cover = await this.#inventory.addCover(document.diffIds, signal);
-      await this.#inventory.addBlob(config);
-      await this.#inventory.addBlob(bytes);
-      return await this.#commit({ descriptor, manifest, document, cover }, names, signal);
-    } catch (error) {
-      // Before the layers are known, nothing has arrived that is worth keeping.
-      const areLayersKnown = leases.length > 1;
-      isUnfinished = areLayersKnown && isWorthAnotherPull(error, signal) && !this.#closing.signal.aborted;
-      if (isOutOfRoom(error)) this.#unfinished.dropAll();
-      throw error;
-    } finally {
-      this.#transfers.delete(subject);
-      if (isUnfinished) this.#unfinished.keep(digest, leases);
-      else for (const each of leases) each.release();
-      if (!this.#catalog.manifests.has(digest)) await this.collect();
-    }
-  }
-
-  /** Fetches all layers concurrently, within the inventory's limits; the first failure stops the others. */
-  async #fetchLayers(
-    manifest: Manifest,
-    diffIds: readonly Digest[],
-    source: ContentSource,
-    signal: AbortSignal,
-  ): Promise<void> {
-    const stop = new AbortController();
-    const either = AbortSignal.any([signal, stop.signal]);
-    const fetches = manifest.layers.map(async (layer, index) => {
-      const diffId = diffIds[index];
-      if (diffId !== undefined) await this.#inventory.addLayer(layer, diffId, source, either);
-    });
-    try {
-      await Promise.all(fetches);
-    } catch (error) {
-      stop.abort(error);
-      await Promise.allSettled(fetches);
-      throw error;
-    }
-  }
-
-  /** If an image already has the first of these names, it gets the others. */
-  async #nameAgain(names: ImageNames, signal: AbortSignal): Promise<Image | undefined> {
-    return await this.#inventory.queue.run(async () => {
-      signal.throwIfAborted();
-      const stored = this.#catalog.resolve(names[0])?.stored;
-      return stored && (await this.#current.name(stored, names));
-    });
-  }
-
-  /** Once this resolves the image exists, also after a power cut. */
-  #commit(stored: StoredManifest, names: readonly string[], signal: AbortSignal): Promise<Image> {
-    return this.#inventory.queue.run(async () => {
-      signal.throwIfAborted();
-      return await this.#current.name(stored, names, () => this.#inventory.flush(stored));
-    });
   }
 
   #needs(): Needs {
