@@ -1,20 +1,11 @@
 // A container's lifecycle in the monitor: start, exit, stop, exit records, shutdown.
 
 import { execFileSync } from "node:child_process";
-import {
-  existsSync,
-  mkdirSync,
-  mkdtempSync,
-  readdirSync,
-  readFileSync,
-  readlinkSync,
-  rmSync,
-  writeFileSync,
-} from "node:fs";
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
-import { describe, expect, test } from "vitest";
+import { expect, test } from "vitest";
 import { sandboxHierarchies } from "../../testing/sandbox-hierarchies.ts";
 import { Type } from "./call.ts";
 import { isAlive, monitorBinary, spawnMonitor, type TestPod, until, withPod } from "./monitor-pod.ts";
@@ -87,22 +78,6 @@ test("a container may dump core, whatever soft limit the monitor was started wit
   } finally {
     execFileSync("prlimit", [`--core=${own?.[1]}:`, "--pid", String(process.pid)]);
   }
-});
-
-test("ns/ipc and ns/uts are links, not mounts, to the namespaces that the pod's containers are in", async () => {
-  await withPod({}, async (pod) => {
-    const space = (of: number | string, type: string) => readlinkSync(`/proc/${of}/ns/${type}`);
-    const states = [await pod.run("a", {}), await pod.run("b", {})];
-    for (const type of ["ipc", "uts"]) {
-      const path = join(pod.directory, "ns", type);
-      expect(readFileSync("/proc/self/mountinfo", "utf8")).not.toContain(path);
-      expect(readlinkSync(readlinkSync(path))).toBe(space(pod.pid, type));
-      expect(space(pod.pid, type)).not.toBe(space("self", type));
-      for (const { pid } of states) expect(space(Number(pid), type)).toBe(space(pod.pid, type));
-    }
-    expect(space(pod.pid, "net")).toBe(space("self", "net"));
-    expect(space(pod.pid, "mnt")).toBe(space("self", "mnt"));
-  });
 });
 
 test("a failed start leaves nothing but an empty log and can be retried", async () => {
@@ -205,76 +180,6 @@ test("a stop continues after its caller has hung up", async () => {
     stop.socket.end();
     stop.socket.on("connect", () => setTimeout(() => stop.socket.destroy(), 50));
     expect(await pod.exited("a")).toMatchObject({ signal: sigkill });
-  });
-});
-
-test("with a shared PID namespace nothing survives a container's init", async () => {
-  await withPod({ pid: "pod" }, async (pod) => {
-    expect(pod.ready.init_pid).toBeTypeOf("number");
-    const args = ["sh", "-c", "setsid sh -c 'trap \"\" TERM HUP; sleep 1000000' & sleep 0.1; exit 4"];
-    await pod.run("a", { args });
-    await pod.run("b", {});
-    const begun = performance.now();
-    expect(await pod.exited("a")).toMatchObject({ exit_code: 4 });
-    expect(performance.now() - begun).toBeLessThan(900); // the leftover process held the log's pipe and was killed
-    expect((await pod.execOutput("b", "sh", "-c", "ps | grep -c 'sleep 100000[0]'")).trim()).toBe("1");
-  });
-});
-
-test("the shared init reaps orphans, and may make no system calls except to wait", async () => {
-  await withPod({ pid: "pod" }, async (pod) => {
-    await pod.run("a", {});
-    const status = readFileSync(`/proc/${pod.ready.init_pid}/status`, "utf8");
-    expect(status).toMatch(/^NoNewPrivs:\t1$/m);
-    expect(status).toMatch(/^Seccomp:\t2$/m);
-    expect(readFileSync(`/proc/${pod.ready.init_pid}/limits`, "utf8")).toMatch(/^Max address space +0 +0 /m);
-    const orphan = (await pod.execOutput("a", "sh", "-c", "sleep 1 >/dev/null 2>&1 & echo $!")).trim();
-    expect(await pod.execOutput("a", "grep", "PPid", `/proc/${orphan}/status`)).toBe("PPid:\t1\n");
-    await pod.execOutput("a", "sh", "-c", `while [ -e /proc/${orphan} ]; do sleep 0.02; done`);
-  });
-});
-
-describe.runIf(process.arch === "x64")("a container with CAP_SYS_PTRACE", () => {
-  async function attack(pod: TestPod, ...args: string[]): Promise<void> {
-    const injector = join(pod.directory, "layer/bin/injector");
-    execFileSync("g++", ["-static", "-o", injector, join(import.meta.dirname, "../../testing/syscall_injector.cc")]);
-    await pod.run("a", { args: ["injector", ...args], capabilities: ["CAP_SYS_PTRACE"] });
-    await pod.exited("a");
-  }
-
-  test("gains nothing by injecting a system call into the shared init, which ends the pod", async () => {
-    await withPod({ pid: "pod" }, async (pod) => {
-      await attack(pod);
-      expect(pod.logLines("a")).toEqual(["stdout F injected"]);
-      await until("the init is gone", () => pod.warnings().includes("PID namespace died with exit code 159")); // SIGSYS
-    });
-  });
-
-  test("gets only seconds of CPU time out of the shared init, which ends the pod", async () => {
-    await withPod({ pid: "pod" }, async (pod) => {
-      await attack(pod, "spin");
-      expect(pod.logLines("a")).toEqual([]);
-      await until("the init is gone", () => pod.warnings().includes("PID namespace died with exit code 137"));
-    });
-  });
-});
-
-test("when the shared init dies, every container's exit is reported", async () => {
-  await withPod({ pid: "pod" }, async (pod) => {
-    await pod.run("a", {});
-    await pod.run("b", {});
-    const watch = pod.call("watch");
-    process.kill(Number(pod.ready.init_pid), "SIGKILL");
-    expect(await pod.exited("a")).toMatchObject({ exit_code: 137 });
-    expect(await pod.exited("b")).toMatchObject({ exit_code: 137 });
-    // The init itself is reaped last.
-    await watch.until(() => watch.frames.some((frame) => frame.payload.includes("init_lost")));
-    await expect(pod.run("c", {})).rejects.toMatchObject({ kind: "state" });
-    // A daemon that was not connected learns it from its own watch.
-    const late = pod.call("watch");
-    await late.until(() => late.frames.some((frame) => frame.payload.includes("init_lost")));
-    expect(pod.warnings()).toContain("the init of the pod's PID namespace died");
-    expect(await pod.ask("hello")).not.toHaveProperty("init_pid");
   });
 });
 

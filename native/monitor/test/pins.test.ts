@@ -1,4 +1,4 @@
-// Where a pod's network namespace is pinned.
+// Where a pod's namespaces are pinned.
 
 import { execFileSync } from "node:child_process";
 import {
@@ -67,4 +67,20 @@ test("a pin that exists already, or whose directory is missing, fails the start 
   const nowhere = join(directory, "nowhere", "a-pod");
   await expect(withPod({ netns: nowhere }, async () => undefined)).rejects.toThrow(`create ${nowhere}`);
   await expect(withPod({ netns: "relative" }, async () => undefined)).rejects.toThrow("netns is not an absolute path");
+});
+
+test("ns/ipc and ns/uts are links, not mounts, to the namespaces that the pod's containers are in", async () => {
+  await withPod({}, async (pod) => {
+    const space = (of: number | string, type: string) => readlinkSync(`/proc/${of}/ns/${type}`);
+    const states = [await pod.run("a", {}), await pod.run("b", {})];
+    for (const type of ["ipc", "uts"]) {
+      const path = join(pod.directory, "ns", type);
+      expect(readFileSync("/proc/self/mountinfo", "utf8")).not.toContain(path);
+      expect(readlinkSync(readlinkSync(path))).toBe(space(pod.pid, type));
+      expect(space(pod.pid, type)).not.toBe(space("self", type));
+      for (const { pid } of states) expect(space(Number(pid), type)).toBe(space(pod.pid, type));
+    }
+    expect(space(pod.pid, "net")).toBe(space("self", "net"));
+    expect(space(pod.pid, "mnt")).toBe(space("self", "mnt"));
+  });
 });
