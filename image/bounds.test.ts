@@ -7,6 +7,7 @@ import path from "node:path";
 import { monitorEventLoopDelay } from "node:perf_hooks";
 import { gzipSync } from "node:zlib";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { threadTime } from "../native/testing/thread-time.ts";
 import { paxRecords, type TarEntry, tarEntry } from "../native/unpack/testing/tar.ts";
 import { parseChallenges } from "./auth.ts";
 import { parseReference } from "./reference.ts";
@@ -296,19 +297,19 @@ describe("a registry", () => {
 
 test("a reference of four megabytes is refused with a short message", () => {
   for (const text of ["a".repeat(4_000_000), `x@${"b".repeat(4_000_000)}`, `${"A-".repeat(2_000_000)}/x`]) {
-    const start = performance.now();
+    const time = threadTime();
     expect(() => parseReference(text)).toThrow(
       expect.objectContaining({ message: expect.stringMatching(/^.{1,1000}$/) }),
     );
-    expect(performance.now() - start).toBeLessThan(50);
+    expect(time()).toBeLessThan(50);
   }
 });
 
 test("challenges full of blanks are parsed in linear time, and long ones not at all", () => {
   const header = `${" ".repeat(4000)}a${" ".repeat(4000)}`;
-  const start = performance.now();
+  const time = threadTime();
   for (let round = 0; round < 20; round++) parseChallenges([header]);
-  expect(performance.now() - start).toBeLessThan(100);
+  expect(time()).toBeLessThan(100);
   expect(parseChallenges([`Bearer realm="${"x".repeat(9000)}"`])).toEqual([]);
   expect(parseChallenges([' , Bearer  realm = "x" ,, service=y'])).toEqual([
     { scheme: "bearer", parameters: new Map(Object.entries({ realm: "x", service: "y" })) },

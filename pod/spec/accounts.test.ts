@@ -1,5 +1,6 @@
 import { expect, test } from "vitest";
 import type { LayerFile } from "../../native/index.ts";
+import { threadTime } from "../../native/testing/thread-time.ts";
 import { plainSecurity } from "../testing/configs.ts";
 import type { ContainerSecurity } from "../types.ts";
 import { resolveAccount } from "./accounts.ts";
@@ -48,12 +49,12 @@ test.each(["2147483648", "4294967296", "99999999999999999999"])(
 
 test("a USER of 4,000,000 digits is refused without parsing it, with a short message", async () => {
   for (const user of ["9".repeat(4_000_000), `0:${"1".repeat(4_000_000)}`]) {
-    const start = performance.now();
+    const time = threadTime();
     await expect(resolve(user)).rejects.toMatchObject({
       name: "idOutOfRange",
       message: expect.stringMatching(/^.{1,300}$/),
     });
-    expect(performance.now() - start).toBeLessThan(200);
+    expect(time()).toBeLessThan(200);
   }
 });
 
@@ -65,9 +66,9 @@ test.each([
   ["members", "", "web,"],
 ])("a megabyte of %s in passwd and group is parsed without a stall", async (_, user, group) => {
   const fill = (part: string) => part.repeat(part === "" ? 0 : Math.floor(1_000_000 / part.length));
-  const start = performance.now();
+  const time = threadTime();
   await resolve("web", {}, [`${passwd.replace(/^web.*/m, "")}${fill(user)}\n${passwd}`, `g::9:${fill(group)}`]);
-  expect(performance.now() - start).toBeLessThan(300);
+  expect(time()).toBeLessThan(300);
 });
 
 test("the request overrides the image, and the image's group is not combined with a request's user", async () => {
