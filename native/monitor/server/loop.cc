@@ -24,21 +24,27 @@ void Loop::Watch::want(uint32_t events) {
   if (loop_) loop_->want(loop_.get_deleter().id, events);
 }
 
+// EPOLLHUP and EPOLLERR are always reported. Edge-triggered, that is once, not in every round.
+Status Loop::control(int operation, const Entry& entry, uint64_t id) {
+  epoll_event event{};
+  event.events = entry.events == 0 ? uint32_t{EPOLLET} : entry.events;
+  event.data.u64 = id;
+  if (epoll_ctl(epoll_.get(), operation, entry.fd, &event) != 0) return fail_errno("watch a descriptor");
+  return {};
+}
+
 void Loop::want(uint64_t id, uint32_t events) {
   auto found = entries_.find(id);
   if (found == entries_.end() || found->second->events == events) return;
-  Entry& entry = *found->second;
-  epoll_event event{};
-  event.events = events;
-  event.data.u64 = id;
-  int operation = events == 0 ? EPOLL_CTL_DEL : entry.events == 0 ? EPOLL_CTL_ADD : EPOLL_CTL_MOD;
-  // Only ADD can fail, for lack of memory; the descriptor then stays unwatched until its owner's deadline expires.
-  if (epoll_ctl(epoll_.get(), operation, entry.fd, &event) == 0) entry.events = events;
+  found->second->events = events;
+  static_cast<void>(control(EPOLL_CTL_MOD, *found->second, id));
 }
 
 void Loop::end_watch(uint64_t id) {
-  want(id, 0);
-  entries_.erase(id);
+  auto found = entries_.find(id);
+  if (found == entries_.end()) return;
+  static_cast<void>(control(EPOLL_CTL_DEL, *found->second, id));
+  entries_.erase(found);
 }
 
 Result<std::unique_ptr<Loop>> Loop::create() {
@@ -59,10 +65,7 @@ Result<Loop::Watch> Loop::watch(int fd, uint32_t events, Handler handler) {
   entry->events = events;
   entry->handler = std::move(handler);
   uint64_t id = next_id_++;
-  epoll_event event{};
-  event.events = events;
-  event.data.u64 = id;
-  if (events != 0 && epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, fd, &event) != 0) return fail_errno("watch a descriptor");
+  TRY(control(EPOLL_CTL_ADD, *entry, id));
   entries_.emplace(id, std::move(entry));
   Watch watch;
   watch.loop_ = {this, {id}};
@@ -151,7 +154,7 @@ void Loop::dispatch(uint64_t id, uint32_t events) {
   auto found = entries_.find(id);
   if (found == entries_.end()) return;  // stopped by an earlier event of this round
   std::shared_ptr<Entry> entry = found->second;  // the handler may stop its own Watch
-  entry->handler(events);
+  if (entry->events != 0) entry->handler(events);
 }
 
 void Loop::run_due_timers() {

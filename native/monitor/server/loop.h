@@ -64,8 +64,8 @@ class Loop {
 
   class Watch {
    public:
-    // Changes the wanted EPOLL* events. 0 removes the descriptor from epoll, because a registered one keeps reporting
-    // EPOLLHUP whether it is wanted or not.
+    // Changes the wanted EPOLL* events; with 0 the handler is not called. This cannot fail: the descriptor stays
+    // registered, so that it needs no memory and none of the user's watches (epoll(7)) to be watched again.
     void want(uint32_t events);
     void stop() { loop_.reset(); }
 
@@ -127,6 +127,7 @@ class Loop {
   void handle(std::span<const epoll_event> events);
   std::vector<Task> take_posted();
   void run_posted();
+  Status control(int operation, const Entry& entry, uint64_t id);
   void want(uint64_t id, uint32_t events);
   void end_watch(uint64_t id);
   int next_timeout(bool& quiet_wait) const;

@@ -3,6 +3,7 @@
 #include <sys/epoll.h>
 #include <unistd.h>
 
+#include "common/file.h"
 #include "monitor/test/unit_test.h"
 
 namespace keelson::test {
@@ -78,6 +79,34 @@ void a_hung_up_pipe_without_wanted_events_does_not_spin() {
   EXPECT_EQUAL(calls, 1);
 }
 
+// The watches that the kernel holds for the loop (proc_pid_fdinfo(5)).
+std::string registered(const Loop& loop) {
+  return read_file("/proc/self/fdinfo/" + std::to_string(loop.readiness()), 64 << 10).value_or("");
+}
+
+void a_watch_without_wanted_events_stays_registered() {
+  auto loop = make_loop();
+  Pipe pipe;
+  int calls = 0;
+  auto watch = loop->watch(pipe.read_end.get(), 0, [&](uint32_t) { ++calls; });
+  EXPECT(watch.has_value());
+  const std::string line = "tfd: " + std::string(8 - std::to_string(pipe.read_end.get()).size(), ' ') +
+                           std::to_string(pipe.read_end.get()) + " ";
+  EXPECT(registered(*loop).contains(line));
+  pipe.write_end.reset();
+  EXPECT(loop->run_ready().has_value() && loop->run_ready().has_value());
+  EXPECT_EQUAL(calls, 0);
+  watch->want(EPOLLIN);
+  EXPECT(loop->run_ready().has_value());
+  EXPECT_EQUAL(calls, 1);
+  watch->want(0);
+  EXPECT(loop->run_ready().has_value());
+  EXPECT_EQUAL(calls, 1);
+  EXPECT(registered(*loop).contains(line));
+  watch->stop();
+  EXPECT(!registered(*loop).contains(line));
+}
+
 void quiet_is_reported_once() {
   auto loop = make_loop();
   int quiet = 0;
@@ -94,6 +123,7 @@ std::vector<Test> loop_tests() {
       {"loop: timers fire in order and once", timers_fire_in_order_and_once},
       {"loop: a stopped watch is not called again", a_stopped_watch_is_not_called_again},
       {"loop: a hung-up pipe without wanted events does not spin", a_hung_up_pipe_without_wanted_events_does_not_spin},
+      {"loop: a watch without wanted events stays registered", a_watch_without_wanted_events_stays_registered},
       {"loop: quiet is reported once", quiet_is_reported_once},
   };
 }
