@@ -47,7 +47,8 @@ Result<std::vector<IdMapping>> read_mappings(const Json& json) {
   std::vector<IdMapping> mappings;
   for (const Json& item : json.items()) {
     int64_t inside = item["container"].integer(-1), outside = item["host"].integer(-1), size = item["size"].integer();
-    if (inside < 0 || outside < 0 || size <= 0 || inside + size > UINT32_MAX || outside + size > UINT32_MAX) {
+    auto fits = [size](int64_t first) { return first >= 0 && first <= UINT32_MAX - size; };
+    if (size <= 0 || size > UINT32_MAX || !fits(inside) || !fits(outside)) {
       return bad("an id mapping is not a valid range of ids");
     }
     if (outside == 0) return bad("an id mapping includes the host's root");

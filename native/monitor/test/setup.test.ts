@@ -152,6 +152,8 @@ describe.each(builds)("process setup, $build build", ({ program }) => {
       ["the host's root", [id(0, 0, 10)]],
       ["a host id twice", [id(0, 1000, 10), id(10, 1009, 10)]],
       ["a container's id twice", [id(0, 1000, 10), id(9, 2000, 10)]],
+      ["ids past 32 bits", [id(4294967290, 1000, 10)]],
+      ["ids past 64 bits", [id(2 ** 63 - 1024, 2 ** 63 - 1024, 2 ** 63 - 1024)]],
     ])("a user namespace that maps %s is refused", async (_case, mappings) => {
       const right = [id(0, 1000, 10), id(10, 2000, 10)];
       for (const user of [
@@ -160,7 +162,9 @@ describe.each(builds)("process setup, $build build", ({ program }) => {
       ]) {
         const outcome = await pod.run({ sandbox: { user } });
         expect(outcome.news.at(-1)).toMatchObject({ event: "error", kind: "invalid" });
-        expect(outcome.news.at(-1)?.message).toMatch(/id mappings? (includes the host's root|overlap)/);
+        expect(outcome.news.at(-1)?.message).toMatch(
+          /id mappings? (includes the host's root|overlap|is not a valid range)/,
+        );
       }
     });
 
