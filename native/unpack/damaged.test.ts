@@ -37,6 +37,11 @@ describe.each(builds)("keelson-unpack against damaged layers, $build build", ({ 
       ["a PAX time in words", { name: "x", pax: { mtime: "noon" } }, /its mtime is not a time/],
       ["a device past 12 bits", { name: "x", type: "4", patches: [[329, octal("0010000")]] }, /device number is out/],
       ["an unknown type", { name: "x", type: "V" }, /entry "x": read the tar entry: its type "V" is not supported/],
+      [
+        "a slash and content",
+        { name: "x/", content: tarEntry({ name: "inner" }) },
+        /ends with a slash.* but it has content/,
+      ],
       ["a root that is a file", { name: "./", type: "6" }, /it is the layer's root but not a directory/],
       ["a lone zero block", Buffer.concat([Buffer.alloc(512), tar({ name: "x" })]), /a single zero block/],
       ["no tar at all", Buffer.alloc(2048, "no tar "), /its checksum is wrong/],

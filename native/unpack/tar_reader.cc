@@ -174,6 +174,10 @@ Result<Entry> TarReader::entry(TarHeader header, PaxRecords records) {
   if (!is_id(header.uid)) return wrong("its owner " + std::to_string(header.uid) + " is not a user id");
   if (!is_id(header.gid)) return wrong("its group " + std::to_string(header.gid) + " is not a group id");
   if (header.size < 0) return wrong("its size is negative");
+  // Go's reader skips such content, GNU tar and Python's read it as entries: a layer would differ from what was inspected.
+  if (type == EntryType::directory && header.type == '0' && header.size > 0) {
+    return wrong("its name ends with a slash, like a directory's, but it has content");
+  }
   bool device = type == EntryType::character_device || type == EntryType::block_device;
   if (device && !is_device(header)) return wrong("its device number is out of range");
 
