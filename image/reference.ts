@@ -18,7 +18,6 @@ export interface Reference {
 }
 
 const label = /^[a-zA-Z0-9](?:[a-zA-Z0-9-]*[a-zA-Z0-9])?$/;
-const ipv6 = /^\[[0-9a-fA-F:]{2,39}\]$/;
 const pathComponent = /^[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*$/;
 const tagPattern = /^[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}$/;
 const longestName = 255;
@@ -95,8 +94,10 @@ function splitName(name: string): { registry: string; repository: string } {
   return { registry, repository: isOfficial ? `library/${repository}` : repository };
 }
 
+/** The URL decides what is an address: [:1] and 1.2.3.400 are neither addresses nor names. */
 function isRegistry(text: string): boolean {
   const { host = "", port } = /^(?<host>\[.*\]|[^:]*)(?::(?<port>.*))?$/.exec(text)?.groups ?? {};
   if (port !== undefined && !(/^[0-9]{1,5}$/.test(port) && Number(port) >= 1 && Number(port) <= 65535)) return false;
-  return ipv6.test(host) || host.split(".").every((part) => label.test(part));
+  const isName = host.split(".").every((part) => label.test(part));
+  return (isName || /^\[[0-9a-fA-F:]+\]$/.test(host)) && URL.canParse(`https://${text}`);
 }
