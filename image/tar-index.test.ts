@@ -34,6 +34,21 @@ test("finds the members' offsets", async () => {
   ]);
 });
 
+test("a link has no content, whatever its size", async () => {
+  const tar = makeTar([
+    { name: "a", content: "abc" },
+    { name: "b", link: "a" },
+    { name: "c", content: "later" },
+  ]);
+  tar.write("00000000003\0", 1024 + 124);
+  tar.write("        ", 1024 + 148);
+  const sum = tar.subarray(1024, 1536).reduce((total, byte) => total + byte, 0);
+  tar.write(`${sum.toString(8).padStart(6, "0")}\0 `, 1024 + 148);
+  const members = await index(tar);
+  expect(members.get("b")).toEqual({ kind: "link", target: "a" });
+  expect(members.get("c")).toEqual({ kind: "file", offset: 2048, size: 5 });
+});
+
 test("the later of two equal names wins", async () => {
   const members = await index(
     makeTar([

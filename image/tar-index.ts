@@ -65,7 +65,8 @@ export async function indexTar(handle: FileHandle, signal: AbortSignal): Promise
     const type = String.fromCharCode(header[156] ?? 0);
     const isExtension = type === "x" || type === "L" || type === "K";
     const isMember = !isExtension && type !== "g";
-    const size = (isMember ? overrides.size : undefined) ?? numberField(header, 124, 12);
+    // Links, devices, directories and FIFOs have no content: some writers put the target's size in a link's header.
+    const size = /[1-6]/.test(type) ? 0 : ((isMember ? overrides.size : undefined) ?? numberField(header, 124, 12));
     if (position + size > end) throw new MalformedTar(`it ends inside the member at byte ${position}`);
     if (isExtension) {
       if (size > extensionLimit) throw new MalformedTar(`a header of ${size} bytes at byte ${position}`);
