@@ -73,6 +73,14 @@ describe("unsupported and unknown fields are rejected with their path", () => {
       "{apiVersion: v1, kind: List, items: [{apiVersion: v1, kind: Node}]}",
       "m0.yaml: items[0]: v1 Node: not supported",
     ],
+    [
+      "{apiVersion: v1, kind: List, items: [{apiVersion: v1, kind: List, items: []}]}",
+      "m0.yaml: items[0]: v1 List in a List: not supported",
+    ],
+    ["{apiVersion: v1, kind: List, items: &items [{apiVersion: v1, kind: List, items: *items}]}", "v1 List in a List:"],
+    ["{apiVersion: v1, kind: {toString: x}}", "m0.yaml: v1 an invalid kind: not supported"],
+    ["{apiVersion: &x [*x], kind: Pod}", "m0.yaml: an invalid apiVersion Pod: not supported"],
+    ["{kind: Pod}", "m0.yaml: no apiVersion Pod: not supported"],
     [pod("imagePullPolizy: Always"), "m0.yaml: Pod p: spec.containers[0].imagePullPolizy: there is no such field"],
     [pod("__proto__: {x: 1}"), "spec.containers[0].__proto__: there is no such field"],
     [

@@ -140,20 +140,25 @@ function readDocuments(file: string, content: string, checker: FieldChecker): Do
 
 /** Reads one object, or the objects of a List. */
 function readObject(value: unknown, at: At, checker: FieldChecker): Document[] {
+  if (!isFields(value) || value.apiVersion !== "v1" || value.kind !== "List") return [readListed(value, at, checker)];
+  const { items = [], metadata: _, apiVersion: __, kind: ___, ...others } = value;
+  const [other] = Object.keys(others);
+  if (other !== undefined) throw playErrors.fieldUnknown({ at, path: other });
+  if (!Array.isArray(items))
+    throw playErrors.fieldWrong({ at, path: "items", problem: "it is not a list", wanted: "a list" });
+  return items.map((item: unknown, index) => readListed(item, `${at}: items[${index}]`, checker));
+}
+
+/** Reads one object. A List is refused: with aliases, a List could contain itself, or a billion Lists. */
+function readListed(value: unknown, at: At, checker: FieldChecker): Document {
   if (!isFields(value))
     throw playErrors.fieldWrong({ at, path: "the document", problem: "it is not an object", wanted: "a Pod" });
-  const { apiVersion, kind } = value;
-  if (apiVersion === "v1" && kind === "List") {
-    const { items = [], metadata: _, apiVersion: __, kind: ___, ...others } = value;
-    const [other] = Object.keys(others);
-    if (other !== undefined) throw playErrors.fieldUnknown({ at, path: other });
-    if (!Array.isArray(items))
-      throw playErrors.fieldWrong({ at, path: "items", problem: "it is not a list", wanted: "a list" });
-    return items.flatMap((item: unknown, index) => readObject(item, `${at}: items[${index}]`, checker));
-  }
-  const type = models.get(`${apiVersion} ${kind}`);
+  const apiVersion = wordIn(value, "apiVersion");
+  const kind = wordIn(value, "kind");
+  const full = `${apiVersion} ${kind}`;
+  const type = models.get(full);
   if (type === undefined)
-    throw playErrors.kindUnsupported({ at, kind: `${apiVersion ?? "no apiVersion"} ${kind ?? "no kind"}` });
+    throw playErrors.kindUnsupported({ at, kind: full === "v1 List" ? "v1 List in a List" : full });
   const metadata = isFields(value.metadata) ? value.metadata : {};
   const { name } = metadata;
   const named = `${at}: ${kind} ${typeof name === "string" ? name : "without a name"}`;
@@ -161,7 +166,13 @@ function readObject(value: unknown, at: At, checker: FieldChecker): Document[] {
   const { namespace = "default" } = metadata;
   if (typeof name !== "string" || !dnsSubdomain(name)) throw wrongName(named, "metadata.name", name);
   if (typeof namespace !== "string" || !dnsLabel(namespace)) throw wrongName(named, "metadata.namespace", namespace);
-  return [{ at: named, kind: String(kind), namespace, name, object: value }];
+  return { at: named, kind, namespace, name, object: value };
+}
+
+function wordIn(object: Readonly<Record<string, unknown>>, field: string): string {
+  const value = object[field];
+  if (typeof value === "object" && value !== null) return `an invalid ${field}`;
+  return value === null || value === undefined ? `no ${field}` : String(value);
 }
 
 function wrongName(at: At, path: string, name: unknown): Error {
