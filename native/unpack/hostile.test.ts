@@ -135,6 +135,18 @@ describe.each(builds)("keelson-unpack against hostile layers, $build build", ({ 
       expect(empty).toMatchObject(refused("its target is empty"));
     });
 
+    test("to a directory that is still missing are followed through a bounded number of components", () => {
+      const links = (count: number) => [
+        { name: "d/", type: "5" },
+        { name: "a", type: "2", link: "a", pax: { linkpath: `${"d/../".repeat(count)}d` } },
+        { name: "a/new/f" },
+      ];
+      expect(bench.unpack(tar(...links(500)), "few")).toMatchObject({ exitCode: 0 });
+      expect(lstatSync(bench.path("few/d/new/f")).isFile()).toBe(true);
+      const answer = bench.unpack(tar(...links(600)), "many");
+      expect(answer).toMatchObject(refused("links lead through more than 1024 components", "limit"));
+    });
+
     test("swapped during unpacking never lead outside (CVE-2025-47290)", async () => {
       // Swaps a and b of the layer for links to the host and back, as fast as it can; reports when it first did.
       const swapper = `
