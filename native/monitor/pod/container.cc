@@ -299,7 +299,8 @@ void Container::on_exit(const ProcessExit& exit) {
   // In its own PID namespace all processes of the container are dead by now; in a shared one they are not.
   warn_if_failed(cgroup_->kill_all());
   oom_->check();
-  state_.finished_at = exit.time_ns;
+  // A short process is reaped before its start is reported, and the clock may be set back.
+  state_.finished_at = std::max(exit.time_ns, state_.started_at);
   state_.exit_code = exit.code;
   state_.signal = exit.signal;
   state_.oom_killed = oom_->killed();

@@ -18,6 +18,15 @@ function record(pod: TestPod, id: string): unknown {
   return JSON.parse(readFileSync(join(pod.directory, "exits", `${id}.json`), "utf8"));
 }
 
+test("however short a container is, it does not finish before it has started", async () => {
+  await withPod({}, async (pod) => {
+    const ids = Array.from({ length: 40 }, (_, index) => `c${index}`);
+    await Promise.all(ids.map(async (id) => await pod.run(id, { args: ["true"] })));
+    for (const { started_at, finished_at } of await Promise.all(ids.map(async (id) => await pod.exited(id))))
+      expect(BigInt(String(finished_at))).toBeGreaterThanOrEqual(BigInt(String(started_at)));
+  });
+});
+
 test("a container starts, exits, and is deleted", async () => {
   await withPod({}, async (pod) => {
     const before = BigInt(Date.now()) * 1_000_000n;
