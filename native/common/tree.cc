@@ -228,8 +228,9 @@ Status each_entry(int directory, const std::string& name, const std::function<Re
   alignas(dirent64) std::array<char, 32768> buffer;
   for (;;) {
     ssize_t count = ::getdents64(directory, buffer.data(), buffer.size());
+    // ENOENT: the directory has been removed meanwhile, for example by a second removal of the same tree.
+    if (count == 0 || (count < 0 && errno == ENOENT)) return {};
     if (count < 0) return fail_errno("list " + name);
-    if (count == 0) return {};
     for (ssize_t at = 0; at < count;) {
       const auto* found = reinterpret_cast<const dirent64*>(buffer.data() + at);
       at += found->d_reclen;

@@ -151,6 +151,17 @@ void links_are_not_followed(const std::string& base) {
   CLAIM(exists(base + "/host/keep"));
 }
 
+// Two removals of one tree may meet: what a daemon finds half-made at its start, and the removal of its whole pod.
+void removed_directories_are_empty(const std::string& base) {
+  make_directory(base + "/removed");
+  const Fd removed(::open((base + "/removed").c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  CLAIM(::rmdir((base + "/removed").c_str()) == 0);
+  CLAIM_OK(each_entry(removed.get(), "removed", [](const dirent64&) -> Result<bool> {
+    CLAIM(false);
+    return false;
+  }));
+}
+
 void mount_points_keep_their_content(const std::string& base) {
   make_directory(base + "/kept");
   write_file(base + "/kept/file", "kept");
@@ -176,6 +187,7 @@ void test_trees(const std::string& base) {
   moved_directories_hinder_no_measurement(base);
   moved_directories_do_not_prolong_a_walk(base);
   links_are_not_followed(base);
+  removed_directories_are_empty(base);
   mount_points_keep_their_content(base);
 }
 
