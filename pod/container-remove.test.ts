@@ -4,6 +4,7 @@ import { readdir } from "node:fs/promises";
 import { join } from "node:path";
 import { expect, test } from "vitest";
 import { holdTime, quiet } from "./testing/clock.ts";
+import { noResources } from "./testing/configs.ts";
 import { makeContainer, never, recordEvents, runContainer, runPod, useNode } from "./testing/node.ts";
 
 const everything = { labels: new Map() };
@@ -46,6 +47,26 @@ test("two concurrent removals count as one", async () => {
   expect(events.filter((event) => event.startsWith("deleted"))).toEqual([`deleted ${c.slice(0, 12)}`]);
   expect(node().script.count("monitor delete", c)).toBe(1);
 });
+
+test.each(["removeContainer", "removeSandbox"] as const)(
+  "a start or an update that waited for its turn behind %s finds no container",
+  async (removal) => {
+    const pods = await node().start();
+    const id = await runPod(pods);
+    const c = await makeContainer(pods, id);
+    const removing = node().script.hold("images removeSnapshot");
+    const removed = removal === "removeSandbox" ? pods.removeSandbox(id, never) : pods.removeContainer(c, never);
+    await removing.arrived;
+    const late = [pods.startContainer(c, never), pods.updateContainerResources(c, noResources, never)];
+    const outcomes = Promise.allSettled(late);
+    removing.release();
+    await removed;
+    const reason = { name: "containerNotFound", code: "NotFound" };
+    expect(await outcomes).toMatchObject([{ reason }, { reason }]);
+    expect(node().script.calls(c)).not.toContain("monitor start");
+    expect(await node().record(c)).toBeUndefined();
+  },
+);
 
 test("a removal succeeds for a container that never ran, and for one that the monitor does not know", async () => {
   const pods = await node().start();

@@ -177,7 +177,7 @@ export class NodePods implements Pods {
       container.sandbox,
       `start of container ${container.id}`,
       signal,
-      async () => await startContainer(this.#env, container),
+      async () => await startContainer(this.#env, requireById(this.#containers, container.id, "container")),
     );
   }
 
@@ -211,6 +211,7 @@ export class NodePods implements Pods {
   async updateContainerResources(id: string, change: Resources, signal: AbortSignal): Promise<void> {
     const container = requireById(this.#containers, id, "container");
     await this.#inTurn(container.sandbox, `resource update of container ${container.id}`, signal, async () => {
+      requireById(this.#containers, container.id, "container");
       await updateContainer(this.#env, this.#reader, container, change);
     });
   }
