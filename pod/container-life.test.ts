@@ -262,8 +262,13 @@ describe("a stop", () => {
     expect(pods.container(c).phase.state).toBe("created");
     await pass(100);
     await stopping;
-    await expect(starting).rejects.toMatchObject({ code: "Cancelled" });
-    expect(pods.container(c).phase).toMatchObject({ state: "exited", exitCode: 128, reason: "StartError" });
+    await expect(starting).rejects.toMatchObject({ name: "startStopped", code: "Aborted" });
+    expect(pods.container(c).phase).toMatchObject({
+      state: "exited",
+      exitCode: 128,
+      reason: "StartError",
+      message: expect.stringContaining("because the container is being stopped"),
+    });
     expect(node().monitor(id).running).toEqual([]);
   });
 

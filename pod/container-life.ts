@@ -64,7 +64,9 @@ async function start(env: Environment, container: Container, monitor: Monitor, s
   } catch (error) {
     // A start that the monitor reports as failed has left nothing behind. A start without an answer must be aborted.
     if (!(error instanceof MonitorError)) await endUnanswered(env, container, monitor);
-    const reason = messageOf(error);
+    const cause =
+      signal.aborted && !(error instanceof MonitorError) ? podErrors.startStopped({ id: container.id }) : error;
+    const reason = messageOf(cause);
     const now = env.clock();
     applyExit(env, container, {
       state: "exited",
@@ -74,7 +76,7 @@ async function start(env: Environment, container: Container, monitor: Monitor, s
       reason: "StartError",
       message: reason,
     });
-    throw error instanceof KeelsonError ? error : podErrors.startFailed({ id: container.id, reason }, error);
+    throw cause instanceof KeelsonError ? cause : podErrors.startFailed({ id: container.id, reason }, error);
   }
 }
 

@@ -278,6 +278,11 @@ export const podErrors = catalogue({
     sentence: "Container {id} could not be started: {reason}.",
     remedy: "Fix the step that failed and create a new container; this one is now exited with code 128.",
   },
+  startStopped: {
+    code: "Aborted",
+    sentence: "The start of container {id} was aborted because the container is being stopped.",
+    remedy: "Create a new container; this one is now exited with code 128.",
+  },
   callerGone: {
     code: "Cancelled",
     sentence: "The caller gave up while the {step} of {object} was in progress.",
