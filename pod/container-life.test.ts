@@ -149,6 +149,22 @@ describe("a start", () => {
     expect(events).toEqual(["created c", "started c", "stopped c"]);
   });
 
+  test("whose exit is the first that is known of it is never announced as started while it is shown as created", async () => {
+    const pods = await node().start();
+    const { c, start, starting } = await heldStart(pods);
+    const shown: string[] = [];
+    const read = async () => {
+      for await (const { type, containerId, containers } of pods.events(never, () => undefined))
+        if (containerId === c) shown.push(`${type}: ${containers.find(({ id }) => id === c)?.phase.state}`);
+    };
+    void read();
+    start.act();
+    await pass(limits.containerStart);
+    await expect(starting).rejects.toMatchObject({ code: "DeadlineExceeded" });
+    await until("its exit is reported", () => shown.length === 2);
+    expect(shown).toEqual(["started: exited", "stopped: exited"]);
+  });
+
   test("that succeeded just as it timed out keeps its real exit, even if the watch does not report it", async () => {
     const pods = await node().start();
     const { id, c, start, starting } = await heldStart(pods);

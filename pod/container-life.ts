@@ -125,8 +125,9 @@ export function applyStart(env: Environment, container: Container, startedAt: bi
 
 export function applyExit(env: Environment, container: Container, phase: ExitedPhase): void {
   if (container.phase.state === "exited") return;
-  if (container.phase.state === "created" && phase.startedAt !== 0n) announce(env, container, "started");
+  const isUnannounced = container.phase.state === "created" && phase.startedAt !== 0n;
   container.setPhase(phase);
+  if (isUnannounced) announce(env, container, "started");
   announce(env, container, "stopped");
   saveBehind(env, container, "exit");
 }
