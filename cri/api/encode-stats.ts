@@ -48,7 +48,7 @@ export function encodeSandboxStats(
     network: network
       ? {
           timestamp: toLong(network.timestamp),
-          defaultInterface: network.defaultInterface ? interfaceUsage(network.defaultInterface) : null,
+          defaultInterface: interfaceUsage(network.defaultInterface),
           interfaces: network.interfaces.map(interfaceUsage),
         }
       : null,

@@ -36,11 +36,10 @@ const sandboxMetrics: readonly Descriptor<SandboxStats>[] = [
 
 /** Metrics of all interfaces except loopback, which cAdvisor leaves out too. */
 function ofInterfaces(name: string, help: string, pick: (counts: InterfaceStats) => bigint): Descriptor<SandboxStats> {
-  const read = (stats: SandboxStats) => {
-    const { defaultInterface, interfaces = [] } = stats.network ?? {};
-    const outward = interfaces.filter(({ name }) => name !== "lo");
-    const all = defaultInterface === undefined ? outward : [defaultInterface, ...outward];
-    return all.map((counts) => ({ labels: [counts.name], value: pick(counts) }));
+  const read = ({ network }: SandboxStats) => {
+    const all = network === undefined ? [] : [network.defaultInterface, ...network.interfaces];
+    const outward = all.filter(({ name }) => name !== "lo");
+    return outward.map((counts) => ({ labels: [counts.name], value: pick(counts) }));
   };
   return { name, help, kind: "counter", labels: ["interface"], read };
 }

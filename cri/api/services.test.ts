@@ -337,7 +337,7 @@ test("statistics keep 64 bits, and values that were not measured are absent", as
       linux: {
         cpu: null,
         process: { processCount: { value: "3" } },
-        network: { defaultInterface: null, interfaces: [{ rxBytes: { value: "18446744073709551615" } }] },
+        network: { defaultInterface: { rxBytes: { value: "18446744073709551615" } } },
       },
     },
   ]);

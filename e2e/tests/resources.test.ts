@@ -256,3 +256,30 @@ test("a pod's network has counters while none of its containers is running", asy
   expect(defaultInterface?.name).toBe("eth0");
   expect(Number(defaultInterface?.txBytes?.value)).toBeGreaterThan(0);
 });
+
+test("a pod that deleted its own interface has no network stats, because kubelets crash without a default interface", async () => {
+  const pod = node.podConfig("cut-off");
+  const { podSandboxId: id } = await node.client.runPodSandbox({ config: pod });
+  const { containerId: cut } = await node.client.createContainer({
+    podSandboxId: id,
+    config: {
+      metadata: { name: "c", attempt: 0 },
+      image: { image: node.image },
+      command: ["sh", "-c", "ip link del eth0 && sleep 600"],
+      linux: { securityContext: { capabilities: { addCapabilities: ["NET_ADMIN"] } } },
+    },
+    sandboxConfig: pod,
+  });
+  await node.client.startContainer({ containerId: cut });
+  await until("eth0 is deleted", 10_000, async () => {
+    const { stdout } = await node.client.execSync({ containerId: cut, cmd: ["cat", "/proc/net/dev"] });
+    return Buffer.from(stdout).includes("eth0:") ? undefined : true;
+  });
+  const networks = async () => {
+    const { stats } = await node.client.listPodSandboxStats({ filter: { id } });
+    return stats.map(({ linux }) => linux?.network ?? null);
+  };
+  expect(await networks()).toEqual([null]);
+  await node.client.stopContainer({ containerId: cut });
+  expect(await networks()).toEqual([null]);
+});

@@ -9,7 +9,7 @@ const netDevLimit = 64 << 10;
 
 /**
  * Returns one result per sandbox, in order: read in batches from /proc/<pid>/net/dev of a running container, or from
- * the network namespace if no container is running. Undefined for a pod with host networking.
+ * the network namespace if no container is running. Undefined for a pod with host networking or without an interface.
  */
 export async function networksOf(
   env: Environment,
@@ -35,11 +35,15 @@ function runningPid(sandbox: Sandbox): number | undefined {
   return undefined;
 }
 
-/** The other interfaces include loopback: CRI expects all interfaces except the default one there. */
-function networkStats(all: readonly InterfaceStats[], timestamp: bigint): NetworkStats {
+/**
+ * The other interfaces include loopback: CRI expects all interfaces except the default one there. Undefined without a
+ * default interface, which kubelets read unchecked: a container that may administer its network could delete its only
+ * interface, and crash the node's kubelet with that.
+ */
+function networkStats(all: readonly InterfaceStats[], timestamp: bigint): NetworkStats | undefined {
   const primary = all.find(({ name }) => name === "eth0") ?? all.find(({ name }) => name !== "lo");
-  const interfaces = all.filter((one) => one !== primary);
-  return { timestamp, ...(primary === undefined ? {} : { defaultInterface: primary }), interfaces };
+  if (primary === undefined) return undefined;
+  return { timestamp, defaultInterface: primary, interfaces: all.filter((one) => one !== primary) };
 }
 
 /** /proc/PID/net/dev: two header lines, then "name: 8 receive columns, 8 transmit columns". */

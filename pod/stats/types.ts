@@ -65,7 +65,7 @@ export interface InterfaceStats {
 
 export interface NetworkStats {
   readonly timestamp: bigint;
-  readonly defaultInterface?: InterfaceStats;
+  readonly defaultInterface: InterfaceStats;
   /** All others, including loopback. */
   readonly interfaces: readonly InterfaceStats[];
 }
@@ -75,7 +75,7 @@ export interface SandboxStats {
   readonly cpu?: CpuStats;
   readonly memory?: MemoryStats;
   readonly ioPressure?: Pressure;
-  /** Absent for a pod with host networking. */
+  /** Absent for a pod with host networking, and for one that has no interface except loopback. */
   readonly network?: NetworkStats;
   readonly processCount?: bigint;
   readonly containers: readonly ContainerStats[];

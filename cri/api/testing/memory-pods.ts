@@ -101,12 +101,11 @@ export function memoryPods(overrides: Overrides = {}): MemoryPods {
         containers: [],
         network: {
           timestamp: startedAt,
-          interfaces: [
-            {
-              ...{ name: "eth0", rxBytes: 2n ** 64n - 1n, rxPackets: 3n, rxErrors: 0n, rxDropped: 0n },
-              ...{ txBytes: 1n, txPackets: 1n, txErrors: 0n, txDropped: 0n },
-            },
-          ],
+          defaultInterface: {
+            ...{ name: "eth0", rxBytes: 2n ** 64n - 1n, rxPackets: 3n, rxErrors: 0n, rxDropped: 0n },
+            ...{ txBytes: 1n, txPackets: 1n, txErrors: 0n, txDropped: 0n },
+          },
+          interfaces: [],
         },
       }));
     },
