@@ -24,8 +24,14 @@ function pressure(base: number): Pressure {
   return { some: line(base), full: line(base + 1) };
 }
 
+/** The totals are converted from microseconds to nanoseconds. */
 function psi(base: number): object {
-  const line = (from: number) => ({ Total: String(from), Avg10: from + 0.1, Avg60: from + 0.2, Avg300: from + 0.3 });
+  const line = (from: number) => ({
+    Total: String(from * 1000),
+    Avg10: from + 0.1,
+    Avg60: from + 0.2,
+    Avg300: from + 0.3,
+  });
   return { Some: line(base), Full: line(base + 1) };
 }
 

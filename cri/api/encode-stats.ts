@@ -111,8 +111,9 @@ function psiStats(pressure: Pressure): runtime.v1.PsiStats.$Properties {
   return { Full: psiData(pressure.full), Some: psiData(pressure.some) };
 }
 
+/** CRI's total is in nanoseconds, the kernel's in microseconds. */
 function psiData(line: PressureLine): runtime.v1.PsiData.$Properties {
-  return { Total: toLong(line.total), Avg10: line.avg10, Avg60: line.avg60, Avg300: line.avg300 };
+  return { Total: toLong(line.total * 1000n), Avg10: line.avg10, Avg60: line.avg60, Avg300: line.avg300 };
 }
 
 function counter(value: bigint): runtime.v1.UInt64Value.$Properties {
