@@ -25,6 +25,9 @@ test.each([
   ["runc version 1.3.3", ["CVE-2026-41579"]],
   ["runc version 1.4.0-rc.2", [...november2025, "CVE-2026-41579"]],
   ["runc version 1.4.0-rc.3", ["CVE-2026-41579"]],
+  // As packaged by Debian.
+  ["runc version 1.4.0~rc2+ds1", [...november2025, "CVE-2026-41579"]],
+  ["runc version v1.2.8", ["CVE-2026-41579"]],
   ["runc version 1.4.2", ["CVE-2026-41579"]],
   ["runc version 1.5.0-rc.2+dev", ["CVE-2026-41579"]],
   ["crun version 1.8.1\ncommit: f8a0", ["CVE-2026-47766"]],
@@ -41,6 +44,7 @@ test.each([
   "runc version 1.3.6+ds1\nspec: 1.2.1",
   "runc version 1.4.3",
   "runc version 1.5.0-rc.3",
+  "runc version 1.5.0",
   "runc version 1.5.2\nspec: 1.3.0",
   "runc version 1.10.0",
   "runc version 2.0.0",

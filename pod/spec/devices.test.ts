@@ -1,7 +1,7 @@
 // Which of a host's devices a container gets: nodes in a directory of the test.
 
 import { execFileSync } from "node:child_process";
-import { chmod, mkdir, mkdtemp, rm } from "node:fs/promises";
+import { chmod, chown, link, mkdir, mkdtemp, realpath, rm, symlink } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, expect, test } from "vitest";
@@ -22,7 +22,7 @@ async function makeNodes(...names: readonly string[]): Promise<void> {
   }
 }
 
-const hostPaths = { ofDevice: async (path: string) => path };
+const hostPaths = { ofDevice: async (path: string) => await realpath(path) };
 const config = containerConfig("c", "img", []);
 
 async function privileged(ownUsers = false, asked: readonly Device[] = []) {
@@ -66,6 +66,57 @@ test("a requested device replaces the host's at that path", async () => {
   const asked = [{ hostPath: join(directory, "volume"), containerPath: "/dev/sda", permissions: "r" }];
   const devices = await privileged(false, asked);
   expect(devices.filter(({ path }) => path === "/dev/sda")).toMatchObject([{ fileMode: 0o606 }]);
+});
+
+test("a device is the link's target, has the node's owner and mode, and without another path its own", async () => {
+  const [node, name] = [join(directory, "node"), join(directory, "name")];
+  execFileSync("mknod", [node, "c", "1", "3"]);
+  await chown(node, 7, 8);
+  await chmod(node, 0o1640);
+  await symlink("node", name);
+  const asked = [
+    { hostPath: name, containerPath: "", permissions: "" },
+    { hostPath: name, containerPath: "/dev//a/../b/", permissions: "" },
+  ];
+  const { devices } = await planDevices({ ...config, devices: asked }, false, hostPaths);
+  const same = { type: "c", major: 1, minor: 3, fileMode: 0o1640, uid: 7, gid: 8 };
+  expect(devices).toEqual([
+    { path: name, ...same },
+    { path: "/dev/b", ...same },
+  ]);
+});
+
+test("of two devices requested at one path, the container gets the last one", async () => {
+  execFileSync("mknod", [join(directory, "one"), "c", "1", "3"]);
+  execFileSync("mknod", [join(directory, "two"), "c", "1", "5"]);
+  const asked = ["one", "two"].map((name) => ({
+    hostPath: join(directory, name),
+    containerPath: "/dev/x",
+    permissions: "",
+  }));
+  const { devices } = await planDevices({ ...config, devices: asked }, false, hostPaths);
+  expect(devices.map(({ path, minor }) => [path, minor])).toEqual([["/dev/x", 5]]);
+});
+
+test.each([
+  [259, 0],
+  [4095, 1048575],
+  [8, 65536],
+  [256, 256],
+])("device number %i:%i is the node's", async (major, minor) => {
+  const hostPath = join(directory, "node");
+  execFileSync("mknod", [hostPath, "b", String(major), String(minor)]);
+  const asked = [{ hostPath, containerPath: "/dev/x", permissions: "" }];
+  const { devices, rules } = await planDevices({ ...config, devices: asked }, false, hostPaths);
+  expect(devices).toMatchObject([{ major, minor }]);
+  expect(rules.at(-1)).toMatchObject({ type: "b", major, minor });
+});
+
+test("a privileged container gets at most 4096 of the host's devices", async () => {
+  await makeNodes("node");
+  await mkdir(join(directory, "more"));
+  for (let count = 0; count < 4200; count++) await link(join(directory, "node"), join(directory, "more", `${count}`));
+  expect(await privileged()).toHaveLength(4096);
 });
 
 test("the device cgroup allows nothing but the usual devices, mknod, and the requested access", async () => {

@@ -6,7 +6,7 @@ import type { Sandbox } from "../sandbox.ts";
 import type { CgroupReader, CgroupStats } from "./cgroup-reader.ts";
 import { fileSystemSize, metricsOfContainers } from "./container-metrics.ts";
 import { networksOf } from "./interfaces.ts";
-import type { ContainerStats, SandboxMetrics, SandboxStats } from "./types.ts";
+import type { ContainerStats, FileSystemSize, SandboxMetrics, SandboxStats } from "./types.ts";
 
 /** A container that is not running only has its writable layer. */
 export async function statsOfContainers(
@@ -70,12 +70,17 @@ export async function metricsOfSandboxes(
   const [stats, metrics, fileSystem] = await Promise.all([
     statsOfSandboxes(env, reader, sandboxes),
     metricsOfContainers(env, all),
-    fileSystemSize(env),
+    fileSystemOfLayers(env),
   ]);
   const containers = new Map(
     all.flatMap(({ id }, index) => (metrics[index] === undefined ? [] : [[id, metrics[index]]])),
   );
   return stats.map((one) => ({ stats: one, containers, fileSystem }));
+}
+
+async function fileSystemOfLayers({ host, images }: Environment): Promise<FileSystemSize> {
+  const { containers } = await images.fileSystemUse();
+  return await fileSystemSize(host, containers.mountpoint);
 }
 
 function measured(figures: CgroupStats | undefined): Partial<ContainerStats> {

@@ -26,13 +26,17 @@ const descriptorLimit = 100_000;
 type Place = Pick<Environment, "host" | "cgroups">;
 type Subject = Pick<Container, "cgroup" | "phase">;
 
-/** Returns one result per container, in order; undefined for a container that is not running. */
+/**
+ * Returns one result per container, in order; undefined for a container that is not running. `hugepages`: the kernel's
+ * directory with one entry for each size.
+ */
 export async function metricsOfContainers(
   place: Place,
   containers: readonly Subject[],
+  hugepages = "/sys/kernel/mm/hugepages",
 ): Promise<(ContainerMetrics | undefined)[]> {
   const { host, cgroups } = place;
-  const pageSizes = await hugepageSizes();
+  const pageSizes = await hugepageSizes(hugepages);
   const [version, parse] = cgroups.unified ? [v2Figures(pageSizes), parseV2] : [v1Figures(pageSizes), parseV1];
   const [figures, texts] = await Promise.all([
     readFigures(
@@ -45,7 +49,7 @@ export async function metricsOfContainers(
   const [descriptors, names] = await Promise.all([
     Promise.all(texts.map(({ processes }) => countDescriptors(place, processes))),
     namesOfDevices(
-      place,
+      host,
       texts.flatMap(({ devices }) => devices.map(({ numbers }) => numbers)),
     ),
   ]);
@@ -64,16 +68,15 @@ export async function metricsOfContainers(
   });
 }
 
-/** The file system that holds the containers' writable layers. */
-export async function fileSystemSize(env: Environment): Promise<FileSystemSize> {
-  const { mountpoint } = (await env.images.fileSystemUse()).containers;
+/** A mounted file system. */
+export async function fileSystemSize(host: Place["host"], mountpoint: string): Promise<FileSystemSize> {
   const [{ dev }, { bsize, blocks, files, ffree }] = await Promise.all([
     stat(mountpoint, { bigint: true }),
     statfs(mountpoint, { bigint: true }),
   ]);
   const { major, minor } = deviceNumbers(dev);
   const numbers = `${major}:${minor}`;
-  const device = (await namesOfDevices(env, [numbers])).get(numbers) ?? mountpoint;
+  const device = (await namesOfDevices(host, [numbers])).get(numbers) ?? mountpoint;
   return { device, limitBytes: bsize * blocks, inodes: files, inodesFree: ffree };
 }
 
@@ -235,7 +238,10 @@ function deviceOf(numbers: string, names: DeviceNames) {
   return { device: names.get(numbers) ?? numbers, major, minor };
 }
 
-async function namesOfDevices({ host }: Place, numbers: readonly string[]): Promise<DeviceNames> {
+async function namesOfDevices(
+  host: Pick<Environment["host"], "readFiles">,
+  numbers: readonly string[],
+): Promise<DeviceNames> {
   const all = [...new Set(numbers)];
   const paths = all.map((one) => join("/sys/dev/block", one, "uevent"));
   const contents = await host.readFiles(paths, fileLimit);
@@ -250,8 +256,8 @@ async function countDescriptors({ host }: Place, pids: readonly string[]): Promi
 }
 
 /** In the form of cgroup file names: 2MB, 1GB. */
-async function hugepageSizes(): Promise<string[]> {
-  const entries = await readdir("/sys/kernel/mm/hugepages").catch(() => []);
+async function hugepageSizes(directory: string): Promise<string[]> {
+  const entries = await readdir(directory).catch(() => []);
   return entries.flatMap((entry) => {
     const kibibytes = Number(/^hugepages-(\d+)kB$/.exec(entry)?.[1] ?? 0);
     if (kibibytes === 0) return [];

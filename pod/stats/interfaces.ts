@@ -1,5 +1,6 @@
 // Network interface statistics of pods. Source: proc_pid_net(5), net/dev.
 
+import type { Container } from "../container.ts";
 import type { Environment } from "../environment.ts";
 import type { Sandbox } from "../sandbox.ts";
 import { inBatches } from "./batches.ts";
@@ -7,13 +8,17 @@ import type { InterfaceStats, NetworkStats } from "./types.ts";
 
 const netDevLimit = 64 << 10;
 
+type Subject = Pick<Sandbox, "ready" | "ownNetwork" | "netnsPath"> & {
+  readonly containers: ReadonlyMap<string, Pick<Container, "phase">>;
+};
+
 /**
  * Returns one result per sandbox, in order: read in batches from /proc/<pid>/net/dev of a running container, or from
  * the network namespace if no container is running. Undefined for a pod with host networking or without an interface.
  */
 export async function networksOf(
-  env: Environment,
-  sandboxes: readonly Sandbox[],
+  env: Pick<Environment, "host" | "clock">,
+  sandboxes: readonly Subject[],
 ): Promise<(NetworkStats | undefined)[]> {
   const paths = sandboxes.map((sandbox) =>
     sandbox.ownNetwork ? `/proc/${runningPid(sandbox) ?? 0}/net/dev` : "/proc/0/net/dev",
@@ -30,7 +35,7 @@ export async function networksOf(
   return texts.map((text) => (text === undefined ? undefined : networkStats(parseInterfaces(text), timestamp)));
 }
 
-function runningPid(sandbox: Sandbox): number | undefined {
+function runningPid(sandbox: Subject): number | undefined {
   for (const { phase } of sandbox.containers.values()) if (phase.state === "running") return phase.pid;
   return undefined;
 }

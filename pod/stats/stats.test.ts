@@ -1,5 +1,6 @@
 // Stats: from the files of cgroup v2 and v1, rates between two samples, missing files and cgroups.
 
+import { readdirSync, readlinkSync } from "node:fs";
 import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
@@ -9,7 +10,6 @@ import { runContainer, runPod, useNode } from "../testing/node.ts";
 import { Script } from "../testing/script.ts";
 import { scriptedHost } from "../testing/scripted-host.ts";
 import { CgroupReader } from "./cgroup-reader.ts";
-import { parseInterfaces } from "./interfaces.ts";
 
 const second = 1_000_000_000n;
 const node = useNode();
@@ -88,6 +88,13 @@ describe("cgroup v2", () => {
     expect(stats?.swap).toEqual({ timestamp: now, usageBytes: 0n, availableBytes: 0n });
   });
 
+  test("with a swap limit, what is left of it is available", async () => {
+    const half = { "p/memory.swap.current": "50\n", "p/memory.swap.max": "80\n" };
+    await files({ "p/memory.current": "100\n", "p/memory.max": "1000\n", ...half });
+    const [stats] = await reader({}).read("containers", ["/p"]);
+    expect(stats?.swap).toEqual({ timestamp: now, usageBytes: 50n, availableBytes: 30n });
+  });
+
   test("more cgroups than one thread reads are returned in order", async () => {
     const names = Array.from({ length: 60 }, (_, index) => `${index}`);
     await files(Object.fromEntries(names.map((name) => [`${name}/memory.current`, `${name}\n`])));
@@ -135,21 +142,21 @@ test("cgroup v1: each file from its controller's hierarchy; swap is memsw minus 
 });
 
 test.each([
-  ["3000", 0n],
-  ["3500", 300n],
-])(
-  "cgroup v1: with memory limited to 3000 and memory plus swap to %s, available swap is %s",
-  async (limit, available) => {
-    await files({
-      "p/memory.usage_in_bytes": "1000\n",
-      "p/memory.limit_in_bytes": "3000\n",
-      "p/memory.memsw.usage_in_bytes": "1200\n",
-      "p/memory.memsw.limit_in_bytes": `${limit}\n`,
-    });
-    const [stats] = await reader({ unified: false, v1: new Map([["memory", root]]) }).read("containers", ["/p"]);
-    expect(stats?.swap).toEqual({ timestamp: now, usageBytes: 200n, availableBytes: available });
-  },
-);
+  ["3000", { availableBytes: 0n }],
+  ["3500", { availableBytes: 300n }],
+  ["9223372036854771712", {}],
+] as const)("cgroup v1: memory is limited to 3000, and memory plus swap to %s", async (limit, available) => {
+  await files({
+    "p/memory.usage_in_bytes": "1000\n",
+    "p/memory.limit_in_bytes": "3000\n",
+    "p/memory.stat": "total_inactive_file 400\n",
+    "p/memory.memsw.usage_in_bytes": "1200\n",
+    "p/memory.memsw.limit_in_bytes": `${limit}\n`,
+  });
+  const [stats] = await reader({ unified: false, v1: new Map([["memory", root]]) }).read("containers", ["/p"]);
+  expect(stats?.swap).toEqual({ timestamp: now, usageBytes: 200n, ...available });
+  expect(stats?.memory).toMatchObject({ workingSetBytes: 600n, availableBytes: 2400n });
+});
 
 test("on a hybrid host, pressure is read from v2; without a v2 hierarchy there is none", async () => {
   await files({
@@ -167,6 +174,23 @@ test("on a hybrid host, pressure is read from v2; without a v2 hierarchy there i
     for (const part of [alone?.cpu, alone?.memory]) expect(part).not.toHaveProperty("pressure");
     expect(alone).not.toHaveProperty("ioPressure");
   }
+});
+
+test("the files of a cgroup stay open until it is forgotten: they would keep a removed one in the kernel", async () => {
+  const open = () =>
+    readdirSync("/proc/self/fd").filter((fd) => {
+      try {
+        return readlinkSync(`/proc/self/fd/${fd}`).startsWith(root);
+      } catch {
+        return false;
+      }
+    });
+  await files({ "p/memory.current": "1\n" });
+  const from = reader({});
+  await from.read("containers", ["/p"]);
+  expect(open()).toHaveLength(1);
+  from.forget("/p");
+  await expect.poll(open).toEqual([]);
 });
 
 describe("the CPU rate", () => {
@@ -215,30 +239,13 @@ describe("the CPU rate", () => {
   });
 });
 
-test("interfaces are read from /proc/PID/net/dev", () => {
-  const text =
-    "Inter-|   Receive                                                |  Transmit\n" +
-    " face |bytes    packets errs drop fifo frame compressed multicast|bytes    packets errs drop fifo colls carrier compressed\n" +
-    "    lo:     100       1    0    0    0     0          0         0      100       1    0    0    0     0       0          0\n" +
-    "  eth0:12345678       2    3    4    0     0          0         0      900       5    6    7    0     0       0          0\n";
-  expect(parseInterfaces(text)).toEqual([
-    {
-      ...{ name: "lo", rxBytes: 100n, rxPackets: 1n, rxErrors: 0n, rxDropped: 0n },
-      ...{ txBytes: 100n, txPackets: 1n, txErrors: 0n, txDropped: 0n },
-    },
-    {
-      ...{ name: "eth0", rxBytes: 12_345_678n, rxPackets: 2n, rxErrors: 3n, rxDropped: 4n },
-      ...{ txBytes: 900n, txPackets: 5n, txErrors: 6n, txDropped: 7n },
-    },
-  ]);
-  expect(parseInterfaces("")).toEqual([]);
-});
-
 describe("of pods and containers", () => {
   async function cgroup(path: string): Promise<void> {
     const directory = join(node().directory, "cgroup", path);
     await mkdir(directory, { recursive: true });
     await writeFile(join(directory, "memory.current"), "1000\n");
+    await writeFile(join(directory, "memory.swap.current"), "300\n");
+    await writeFile(join(directory, "io.pressure"), pressureText);
     await writeFile(join(directory, "pids.current"), "2\n");
   }
 
@@ -250,6 +257,8 @@ describe("of pods and containers", () => {
     expect(await pods.containerStats(c)).toMatchObject({
       container: { id: c },
       memory: { usageBytes: 1000n },
+      swap: { usageBytes: 300n },
+      ioPressure: pressure,
       writableLayer: { usedBytes: 4096n },
     });
     node().monitor(sandbox).forgets(c);
@@ -263,19 +272,20 @@ describe("of pods and containers", () => {
 
   test("a pod has its own stats and its containers'; one that is not ready is not listed", async () => {
     const pods = await node().start();
-    const [a, b] = [await runPod(pods, "a"), await runPod(pods, "b")];
-    const c = await runContainer(pods, a);
-    await cgroup(`keelson/${a}/${c}`);
-    await cgroup(`keelson/${a}`);
-    await pods.stopSandbox(b, new AbortController().signal);
-    const [stats, ...others] = await pods.listSandboxStats({ labels: new Map() });
-    expect(others).toEqual([]);
-    expect(stats).toMatchObject({
-      sandbox: { id: a },
-      memory: { usageBytes: 1000n },
-      processCount: 2n,
-      containers: [{ container: { id: c }, memory: { usageBytes: 1000n } }],
-    });
+    const [a, b, stopped] = [await runPod(pods, "a"), await runPod(pods, "b"), await runPod(pods, "stopped")];
+    const inside = new Map([a, b].map((pod) => [pod, runContainer(pods, pod)]));
+    for (const [pod, container] of inside) {
+      await cgroup(`keelson/${pod}`);
+      await cgroup(`keelson/${pod}/${await container}`);
+    }
+    await pods.stopSandbox(stopped, new AbortController().signal);
+    const listed = await pods.listSandboxStats({ labels: new Map() });
+    expect(listed.map(({ sandbox }) => sandbox.id).toSorted()).toEqual([a, b].toSorted());
+    for (const stats of listed) {
+      expect(stats).toMatchObject({ memory: { usageBytes: 1000n }, ioPressure: pressure, processCount: 2n });
+      const id = await inside.get(stats.sandbox.id);
+      expect(stats.containers).toMatchObject([{ container: { id }, memory: { usageBytes: 1000n } }]);
+    }
     await rm(join(node().directory, "cgroup/keelson"), { recursive: true });
   });
 });
