@@ -1,6 +1,6 @@
 // Cgroups of pods by driver and parent, refused parents, and the cgroups of monitors.
 
-import { mkdir, readdir, readFile } from "node:fs/promises";
+import { mkdir, readdir, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { beforeEach, describe, expect, test } from "vitest";
 import { checkCgroupRoot, chooseCgroupDriver, isBootedBySystemd, podCgroup } from "./cgroup-driver.ts";
@@ -8,7 +8,7 @@ import { clearCgroup } from "./cgroups.ts";
 import { newSandboxId } from "./ids.ts";
 import type { Scope } from "./systemd/units.ts";
 import { sandboxConfig } from "./testing/configs.ts";
-import { runPod, useNode } from "./testing/node.ts";
+import { never, runPod, useNode } from "./testing/node.ts";
 
 const id = newSandboxId();
 const at = (cgroupDriver: "cgroupfs" | "systemd", cgroupParent: string) =>
@@ -78,6 +78,22 @@ describe("on a host with systemd", () => {
     expect(written).toMatchObject({ cgroup: "", own_cgroup: false, scope: `/keelson.slice/keelson-${id}.scope` });
     await (await node().restart()).tidy();
     expect(asked, "the next daemon leaves it there").toHaveLength(1);
+  });
+
+  test("a pod's statistics are those of the kubelet's slice, which has its limits, and not of the scope in it", async () => {
+    node().cgroupDriver = "systemd";
+    const cgroup = async (path: string, limit: string) => {
+      const directory = join(node().directory, "cgroup", path);
+      await mkdir(directory, { recursive: true });
+      await writeFile(join(directory, "memory.current"), "1000\n");
+      await writeFile(join(directory, "memory.max"), `${limit}\n`);
+    };
+    answer = async ({ name }) => await cgroup(`kubepods.slice/kubepods-p.slice/${name}`, "max");
+    const pods = await node().start();
+    const config = { ...sandboxConfig("p"), cgroupParent: "/kubepods.slice/kubepods-p.slice" };
+    const id = await pods.runSandbox(config, "", never);
+    await cgroup("kubepods.slice/kubepods-p.slice", "5000");
+    expect(await pods.sandboxStats(id)).toMatchObject({ memory: { usageBytes: 1000n, availableBytes: 4000n } });
   });
 
   test("the init of the pod's own PID namespace is moved with the monitor", async () => {

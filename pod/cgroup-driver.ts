@@ -3,7 +3,7 @@
 
 import { existsSync } from "node:fs";
 import { mkdir, readFile, stat } from "node:fs/promises";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { writeFile } from "../native/index.ts";
 import { type Environment, limits } from "./environment.ts";
 import { podErrors } from "./errors.ts";
@@ -75,6 +75,15 @@ export function podCgroup(
 /** Whether the pod has a systemd scope. Its cgroup exists once its monitor is in the scope. */
 export function isScoped({ id, cgroup }: Pick<Sandbox, "id" | "cgroup">): boolean {
   return cgroup.endsWith(`/${scopeName(id)}`);
+}
+
+/**
+ * The cgroup whose statistics are the pod's: that of the caller's cgroup_parent, which has the pod's limits, and not the
+ * scope in it, which has none. A pod without a cgroup_parent has only the latter.
+ */
+export function measuredCgroup(sandbox: Pick<Sandbox, "id" | "cgroup" | "config">): string {
+  const { cgroup, config } = sandbox;
+  return isScoped(sandbox) && config.cgroupParent !== "" ? dirname(cgroup) : cgroup;
 }
 
 function scopeName(id: SandboxId): string {

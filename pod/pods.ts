@@ -2,6 +2,7 @@
 
 import type { Duplex } from "node:stream";
 import { type KeelsonError, MemoryReturn, orAborted } from "../native/index.ts";
+import { measuredCgroup } from "./cgroup-driver.ts";
 import { removeEmptyCgroup } from "./cgroups.ts";
 import { breakCheckpointsOff, checkpointContainer } from "./checkpoint.ts";
 import { type Container, containerKey } from "./container.ts";
@@ -364,7 +365,7 @@ export class NodePods implements Pods {
   }
 
   #forgetSandbox(sandbox: Sandbox): void {
-    this.#reader.forget(sandbox.cgroup);
+    this.#reader.forget(measuredCgroup(sandbox));
     this.#sandboxes.delete(sandbox.id);
     announceSandbox(this.#env, sandbox, "deleted");
   }

@@ -1,5 +1,6 @@
 // ContainerStats, PodSandboxStats, their lists and the metrics: reads cgroups, layers and networks, and combines them.
 
+import { measuredCgroup } from "../cgroup-driver.ts";
 import type { Container } from "../container.ts";
 import type { Environment } from "../environment.ts";
 import type { Sandbox } from "../sandbox.ts";
@@ -40,10 +41,7 @@ export async function statsOfSandboxes(
   const containers = sandboxes.flatMap((sandbox) => [...sandbox.containers.values()]);
   const [networks, figures, ofContainers] = await Promise.all([
     networksOf(env, sandboxes),
-    reader.read(
-      "pods",
-      sandboxes.map((sandbox) => sandbox.cgroup),
-    ),
+    reader.read("pods", sandboxes.map(measuredCgroup)),
     statsOfContainers(env, reader, containers),
   ]);
   const bySandbox = Map.groupBy(ofContainers, ({ container }) => container.sandboxId);
