@@ -51,7 +51,7 @@ describe("a pod's network", () => {
     const networks = await networksOf(env, sandboxes);
     return networks.map(
       (network) =>
-        network && [network.timestamp, network.defaultInterface?.name, network.interfaces.map(({ name }) => name)],
+        network && [network.timestamp, network.defaultInterface.name, network.interfaces.map(({ name }) => name)],
     );
   }
 
@@ -62,11 +62,7 @@ describe("a pod's network", () => {
       namespaceWith(),
     ]);
     const read = [two, other, alone].map((pid) => ({ ...pod, containers: new Map([["c", running(pid)]]) }));
-    expect(await names(...read)).toEqual([
-      [5n, "eth0", ["lo", "tunnel"]],
-      [5n, "net1", ["lo"]],
-      [5n, undefined, ["lo"]],
-    ]);
+    expect(await names(...read)).toEqual([[5n, "eth0", ["lo", "tunnel"]], [5n, "net1", ["lo"]], undefined]);
   });
 
   test("is read from its namespace while none of its containers is running, if it is ready", async () => {
