@@ -13,6 +13,8 @@ const std::vector<std::pair<std::string, Json>> no_members;
 
 bool is_space(char c) { return c == ' ' || c == '\t' || c == '\n' || c == '\r'; }
 
+bool is_control(char c) { return static_cast<unsigned char>(c) < 0x20; }
+
 void append_utf8(std::string& out, uint32_t code) {
   if (code < 0x80) {
     out += static_cast<char>(code);
@@ -144,13 +146,17 @@ class JsonParser {
     return elements(']', "an array is not closed", [&] { return value(out.items_.emplace_back(), depth + 1); });
   }
 
+  bool is_digit(size_t at) const { return at < text_.size() && text_[at] >= '0' && text_[at] <= '9'; }
+
   bool digits() {
     const size_t begin = at_;
-    while (at_ < text_.size() && text_[at_] >= '0' && text_[at_] <= '9') ++at_;
+    while (is_digit(at_)) ++at_;
     return at_ > begin || wrong("not a number");
   }
 
   bool number(Json& out) {
+    const size_t first = text_[at_] == '-' ? at_ + 1 : at_;
+    if (is_digit(first) && text_[first] == '0' && is_digit(first + 1)) return wrong("a number begins with a zero");
     auto [stop, code] = std::from_chars(text_.data() + at_, text_.data() + text_.size(), out.integer_);
     if (code == std::errc::invalid_argument) return wrong("a value is expected");
     at_ = static_cast<size_t>(stop - text_.data());
@@ -179,10 +185,11 @@ class JsonParser {
     ++at_;
     for (;;) {
       size_t plain = at_;
-      while (plain < text_.size() && text_[plain] != '"' && text_[plain] != '\\') ++plain;
+      while (plain < text_.size() && text_[plain] != '"' && text_[plain] != '\\' && !is_control(text_[plain])) ++plain;
       out.append(text_, at_, plain - at_);
       at_ = plain;
       if (at_ == text_.size()) return wrong("a string is not closed");
+      if (is_control(text_[at_])) return wrong("a string has a control character that is not escaped");
       if (text_[at_++] == '"') return true;
       if (at_ == text_.size()) return wrong("a string is not closed");
       char escape = text_[at_++];
@@ -243,7 +250,7 @@ JsonWriter& JsonWriter::value(std::string_view text) {
     if (c == '"' || c == '\\') {
       text_ += '\\';
       text_ += c;
-    } else if (static_cast<unsigned char>(c) < 0x20) {
+    } else if (is_control(c)) {
       text_ += "\\u00";
       text_ += digits[static_cast<unsigned char>(c) >> 4];
       text_ += digits[c & 15];

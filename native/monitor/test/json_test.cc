@@ -31,9 +31,11 @@ void resolves_escapes() {
 
 void refuses_invalid_json() {
   for (std::string_view text : {"", "{", "[1,]", "{\"a\" 1}", "nul", "\"open", "\"\\u12\"", "\"\\ud800\\u0041\"", "1 2",
-                                "{\"a\":1,}", "\"\\x\"", "--1", "+1", "-", "1.", "1e", "1e+", ".5"}) {
+                                "{\"a\":1,}", "\"\\x\"", "--1", "+1", "-", "1.", "1e", "1e+", ".5", "01", "-01.5", "\"\t\"",
+                                "{\"a\nb\":1}", "\"\x1f\""}) {
     EXPECT(refuses_json(text));
   }
+  EXPECT(refuses_json(std::string_view("\"\0\"", 3)));
 }
 
 void bounds_depth() {
@@ -43,10 +45,11 @@ void bounds_depth() {
 }
 
 void numbers_keep_their_type() {
-  auto parsed = parse_json("[9223372036854775807, -1.5, 1e3, 18446744073709551616]");
+  auto parsed = parse_json("[9223372036854775807, -1.5, 1e3, 18446744073709551616, -0, 0.5]");
   EXPECT(parsed.has_value());
   EXPECT_EQUAL(parsed->items()[0].integer(), 9223372036854775807);
-  for (size_t at = 1; at < 4; ++at) {
+  EXPECT_EQUAL(parsed->items()[4].integer(7), 0);
+  for (size_t at : {1, 2, 3, 5}) {
     EXPECT(parsed->items()[at].type() == Json::Type::real);
     EXPECT_EQUAL(parsed->items()[at].integer(42), 42);
   }
