@@ -22,6 +22,7 @@ uint8_t mask_byte(unsigned length, size_t index) {
 }  // namespace
 
 std::optional<IpAddress> parse_address(std::string_view text) {
+  if (text.find('\0') != std::string_view::npos) return std::nullopt;  // inet_pton would stop there
   std::string terminated(text);
   IpAddress address;
   if (inet_pton(AF_INET, terminated.c_str(), address.bytes.data()) == 1) {

@@ -97,6 +97,7 @@ test("invalid configurations are refused, and DEL succeeds with nothing to remov
     ["bridge", { ...base, ipMasq: "true" }],
     ["bridge", { ...base, ipam: { ...ipam, type: ["host-local"] } }],
     ["bridge", { ...base, ipam: { ...ipam, dataDir: 7 } }],
+    ["bridge", { ...base, ipam: { ...ipam, routes: [{ dst: "0.0.0.0/0", gw: "10.23.0.1\0.5" }] } }],
     ["ptp", { ...base, type: "ptp", mtu: "1500" }],
     ["ptp", { ...base, type: "ptp", ipam: undefined }],
   ];
