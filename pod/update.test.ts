@@ -53,6 +53,15 @@ test("for a created container, bundle and record change, and no cgroup", async (
   expect(node().script.calls()).not.toContain("monitor update");
 });
 
+test("a swap limit equal to the memory limit follows it even where swap is not counted, as in a stopped pod", async () => {
+  const resources = { ...noResources, memoryLimit: 64n * mebi, memorySwapLimit: 64n * mebi };
+  const config = { ...containerConfig("limited", "img", ["/bin/sleep"]), resources };
+  const limited = await pods.createContainer(sandbox, config, never);
+  await pods.stopSandbox(sandbox, never);
+  await pods.updateContainerResources(limited, { ...noResources, memoryLimit: 128n * mebi }, never);
+  expect(pods.container(limited).resources).toMatchObject({ memoryLimit: 128n * mebi, memorySwapLimit: 128n * mebi });
+});
+
 test("for a running container, the cgroup gets the changed values, and the rest stays", async () => {
   await pods.startContainer(id, never);
   await pods.updateContainerResources(id, { ...noResources, cpuQuota: 20_000n }, never);

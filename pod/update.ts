@@ -27,7 +27,10 @@ export async function updateContainer(
     throw podErrors.containerState({ id, state: phase.state, step: "updating it", wanted: "created or running" });
   }
   const before = container.view().resources;
-  const change = countsSwap(env.cgroups, sandbox.cgroup) ? withoutSwap(wanted, before) : wanted;
+  // A swap limit that came with the memory limit follows it wherever it is now recorded without being counted: on a
+  // kernel without swap accounting, and in a stopped pod, which has no cgroup any more.
+  const isLimited = countsSwap(env.cgroups, sandbox.cgroup) || (before?.memorySwapLimit ?? 0n) !== 0n;
+  const change = isLimited ? withoutSwap(wanted, before) : wanted;
   const after = before === undefined ? change : merged(before, change);
   refuseBadSwap(container, after);
   if (phase.state === "running") await refuseBelowUse(reader, container, change.memoryLimit);
