@@ -76,6 +76,17 @@ withCriu("a container is checkpointed, keeps running, and is restored by criu wh
   expect(numbers).toEqual(numbers.map((_, index) => (numbers[0] ?? 0) + index));
 });
 
+withCriu("a container that has closed its standard error, as some daemons do, is checkpointed too", async (context) => {
+  const node = await nodeOf(context, { programs: realCriu });
+  const counted = await counting(node, { script: `exec 2>&-; ${counter}` });
+  const { containerId, location } = counted;
+  await node.client.checkpointContainer({ containerId, location });
+  const streams = execFileSync("tar", ["-xOf", location, "checkpoint/descriptors.json"], { encoding: "utf8" });
+  expect(JSON.parse(streams)).toEqual([expect.any(String), expect.stringMatching(/^pipe:/), ""]);
+  await runsOn(counted);
+  leavesNothing(counted);
+});
+
 /** Marks /tmp in each layer, as unpacking does for a directory that has no entry of its own in the layer. */
 function markDirectories(layers: string): void {
   const mark = "import os, sys; [os.setxattr(path, 'trusted.keelson.unnamed', b'n') for path in sys.argv[1:]]";

@@ -132,7 +132,15 @@ async function isInit(pid: number): Promise<boolean> {
   return /^NSpid:.*\t1$/m.test(status);
 }
 
-/** Targets of the first three descriptors, for the restoring side; runc calls the file descriptors.json. */
+/**
+ * Targets of the first three descriptors, for the restoring side; runc calls the file descriptors.json. One that the
+ * process has closed is empty, so that nothing is restored there.
+ */
 export async function standardStreams(pid: number): Promise<string[]> {
-  return await Promise.all([0, 1, 2].map((fd) => readlink(join("/proc", String(pid), "fd", String(fd)))));
+  const target = async (fd: number): Promise<string> =>
+    await readlink(join("/proc", String(pid), "fd", String(fd))).catch((error: unknown) => {
+      if (isErrno(error, "ENOENT")) return "";
+      throw error;
+    });
+  return await Promise.all([0, 1, 2].map(target));
 }
