@@ -6,6 +6,7 @@
 #include <linux/magic.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -45,6 +46,17 @@ Fd plain_mount(const Child& child, const OverlayPlan& plan, int user_namespace =
   return mount;
 }
 
+// If overlayfs cannot create its directory in the work directory, as on a full disk, it logs that and mounts read-only.
+void check_writable(const Child& child, const OverlayPlan& plan, int mount) {
+  struct statvfs state;
+  child.check(fstatvfs(mount, &state), Step::mount_root);
+  if (plan.upper.empty() || (state.f_flag & ST_RDONLY) == 0) return;
+  const char* path = plan.work.c_str();
+  const Fd work = child.check(Fd(open(path, O_PATH | O_DIRECTORY | O_CLOEXEC)), Step::mount_root, path);
+  child.check(mkdirat(work.get(), "reason", 0), Step::mount_root, path);
+  child.die(Step::mount_root, path, EROFS);
+}
+
 // Each layer as a separate parameter (Linux 6.7), to avoid the limit of one page for all names together. No Fd if the
 // kernel does not know the parameter: EINVAL on the first layer, or only at the end.
 Fd overlay_mount(const Child& child, const OverlayPlan& plan, const std::vector<std::string>& lower) {
@@ -70,7 +82,9 @@ Fd overlay_mount(const Child& child, const OverlayPlan& plan, const std::vector<
   set("redirect_dir", "nofollow", "redirect_dir");
   set("metacopy", "off", "metacopy");
   child.check(fs_label(fs.get(), plan.label), Step::mount_root, plan.label.c_str());
-  return child.check(fs_mount(fs.get(), 0), Step::mount_root);
+  Fd mount = child.check(fs_mount(fs.get(), 0), Step::mount_root);
+  check_writable(child, plan, mount.get());
+  return mount;
 }
 
 OverlayPlan plan_overlay(std::vector<std::string> lower, std::string mountpoint, const std::string& label,
@@ -154,7 +168,9 @@ Fd mount_rootfs_with_page(const Child& child, const OverlayPlan& plan) {
   const char* place = plan.mountpoint.c_str();
   child.check(mount_overlay_with_page(layers, plan.page_options.c_str(), place, 0), Step::mount_root,
               "with one page of options");
-  return child.check(Fd(open(place, O_PATH | O_DIRECTORY | O_CLOEXEC)), Step::mount_root, place);
+  Fd root = child.check(Fd(open(place, O_PATH | O_DIRECTORY | O_CLOEXEC)), Step::mount_root, place);
+  check_writable(child, plan, root.get());
+  return root;
 }
 
 void attach_at(const Child& child, int mount, const std::string& mountpoint) {

@@ -59,6 +59,22 @@ describe.each(builds)("layers in one page, $build build", ({ program }) => {
     expect(() => writeFileSync(join(root, "top"), "")).toThrow("EROFS");
   });
 
+  test("a root whose layer is on a full file system is refused: overlayfs would make it read-only", () => {
+    const full = join(bundle, "full");
+    mkdirSync(full);
+    execFileSync("mount", ["-t", "tmpfs", "-o", "nr_inodes=3", "none", full]);
+    try {
+      const [upper, work] = [join(full, "upper"), join(full, "work")];
+      for (const directory of [upper, work]) mkdirSync(directory);
+      const { status, news } = mountRoot(makeLayers(2), { upper, work });
+      expect(status).toBe(1);
+      expect(news).toContain(`mount the root filesystem ${work}: No space left on device`);
+    } finally {
+      spawnSync("umount", [root]);
+      execFileSync("umount", [full]);
+    }
+  });
+
   test("more layers than overlayfs supports are refused, and so is a path too long for the page", () => {
     const layers = makeLayers(2);
     const many = Array.from({ length: 501 }, (_, at) => layers[at % 2] ?? "");

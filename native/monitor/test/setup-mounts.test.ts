@@ -48,6 +48,19 @@ describe.each(builds)("mounts, $build build", ({ program }) => {
     expect(existsSync(join(pod.layer, "etc/file"))).toBe(false);
   });
 
+  test("a root whose layer is on a full file system is refused: overlayfs would make it read-only", async () => {
+    const full = join(volume, "sub");
+    mount("-t", "tmpfs", "-o", "nr_inodes=3", "none", full);
+    mounted.push(full);
+    const [upper, work] = [join(full, "upper"), join(full, "work")];
+    for (const directory of [upper, work]) mkdirSync(directory);
+    pod.write({ args: ["true"] });
+    const rootfs = join(pod.bundle, "rootfs.json");
+    writeFileSync(rootfs, JSON.stringify({ ...JSON.parse(readFileSync(rootfs, "utf8")), upper, work }));
+    const { news } = await pod.start().end();
+    expect(JSON.stringify(news)).toContain(`mount the root filesystem ${work}: No space left on device`);
+  });
+
   test("a read-only root refuses writes, its volumes accept them", async () => {
     const text = await pod.shell("touch /x; touch /volume/x && echo ok", {
       root: { readonly: true },
