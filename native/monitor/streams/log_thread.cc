@@ -49,11 +49,12 @@ bool LogThread::stop() {
 
 void LogThread::post(Loop::Task task) {
   loop_->post(std::move(task));
-  if (!is_running_) wake();
+  wake();
 }
 
-// Called by the monitor's loop.
+// Called by the monitor's loop, also when an earlier event of the same round has started the thread.
 void LogThread::wake() {
+  if (is_running_) return;
   is_running_ = start();
   if (is_running_) return readiness_.want(0);
   // If the thread cannot be created, this one does the work.

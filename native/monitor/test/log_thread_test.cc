@@ -1,9 +1,11 @@
 #include "monitor/streams/log_thread.h"
 
 #include <fcntl.h>
+#include <sys/epoll.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <filesystem>
 
 #include "common/file.h"
 #include "monitor/streams/container_streams.h"
@@ -70,12 +72,30 @@ void writes_what_is_left_when_nobody_goes_on() {
   EXPECT_EQUAL(std::count(text.begin(), text.end(), '\n'), lines);
 }
 
+// In one round of the monitor's loop, one event gives the thread work, and the next says that it already had some.
+void starts_once_in_a_round() {
+  LogThreadFixture f;
+  int ends[2];
+  EXPECT(pipe2(ends, O_NONBLOCK | O_CLOEXEC) == 0);
+  const Fd read_end(ends[0]), write_end(ends[1]);
+  auto watch = f.monitor->watch(read_end.get(), EPOLLIN, [&](uint32_t) { f.thread->post([] {}); });
+  EXPECT(watch.has_value());
+  EXPECT(write(write_end.get(), "x", 1) == 1);
+  f.thread->loop().post([] {});
+  auto threads = [] { return std::ranges::distance(std::filesystem::directory_iterator("/proc/self/task")); };
+  const auto before = threads();
+  EXPECT(f.monitor->run_ready().has_value());
+  EXPECT_EQUAL(threads(), before + 1);
+  EXPECT(f.thread->stop());
+}
+
 }  // namespace
 
 std::vector<Test> log_thread_tests() {
   return {
       {"log thread: ends with a log that nobody takes", ends_with_a_log_that_nobody_takes},
       {"log thread: writes what is left when nobody goes on", writes_what_is_left_when_nobody_goes_on},
+      {"log thread: starts once in a round", starts_once_in_a_round},
   };
 }
 
