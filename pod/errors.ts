@@ -359,7 +359,8 @@ export const podErrors = catalogue({
   processesAlive: {
     code: "DeadlineExceeded",
     sentence: "Processes in the cgroup {cgroup} did not die within {seconds} s of SIGKILL.",
-    remedy: "They are blocked in the kernel, usually on a volume whose server is down: restore it, then retry.",
+    remedy:
+      "They are blocked in the kernel, usually on a volume whose server is down: restore it. If someone froze the cgroup or one above it, thaw it. Then retry.",
   },
   eventsUnread: {
     code: "ResourceExhausted",
