@@ -118,12 +118,17 @@ describe("resources", () => {
     expect(qosClass(specOf(guaranteed))).toBe("Guaranteed");
     expect(qosClass(specOf(container()))).toBe("BestEffort");
     expect(qosClass(specOf(guaranteed, container()))).toBe("Burstable");
+    expect(qosClass({ ...specOf(guaranteed), initContainers: [container()] })).toBe("Burstable");
+    for (const requests of [{ cpu: "250m" }, { memory: "1Mi" }])
+      expect(qosClass(specOf(container({ resources: { ...guaranteed.resources, requests } })))).toBe("Burstable");
     const burstable = container({ resources: { requests: { memory: String(Math.floor(totalmem() / 4)) } } });
     const score = (spec: PodSpec, of: Container) => Number(containerResources(spec, of).oomScoreAdj);
     expect(score(specOf(guaranteed), guaranteed)).toBe(-997);
     expect(score(specOf(container()), container())).toBe(1000);
     expect(score(specOf(burstable), burstable)).toBeCloseTo(751, -1);
     expect(score(specOf(burstable, container()), container())).toBe(999);
+    const huge = container({ resources: { requests: { memory: String(2 * totalmem()) } } });
+    expect(score(specOf(huge), huge)).toBe(3);
     const sidecar = container({ restartPolicy: "Always" });
     expect(score({ ...specOf(burstable), initContainers: [sidecar] }, sidecar)).toBeCloseTo(751, -1);
   });
@@ -140,6 +145,10 @@ describe("resources", () => {
     expect(of(limits("500m", "64Mi"))).toEqual([512, 50_000, 100_000, 2 ** 26]);
     expect(of(limits("1m", "1"))).toEqual([2, 1000, 100_000, 1]);
     expect(of({ resources: { requests: { cpu: "2" } } })).toEqual([2048, 0, 0, 0]);
+    expect(of({ resources: { requests: { cpu: "1k" } } })).toEqual([262_144, 0, 0, 0]);
+    // Rounded up, to a thousandth of a CPU and a byte; 1.1 * 1000 is slightly more than 1100.
+    expect(of(limits("1.0005", "1.5"))).toEqual([1025, 100_100, 100_000, 2]);
+    expect(of(limits("1.1", "0"))).toEqual([1126, 110_000, 100_000, 0]);
   });
 
   test("a pod has the sum, and a limit only if all of its containers have one", () => {
@@ -174,6 +183,47 @@ describe("users and profiles", () => {
       runAsUser: { value: expect.objectContaining({ low: 33 }) },
     });
     expect(secure({}, {}, { uid: undefined, username: "www" })).toMatchObject({ runAsUsername: "www" });
+  });
+
+  test("a container is privileged, has a read-only root and changed capabilities only if it says so", () => {
+    const none = { addCapabilities: [], dropCapabilities: [] };
+    expect(secure({}, {})).toMatchObject({ privileged: false, readonlyRootfs: false, capabilities: none });
+    const capabilities = { add: ["NET_ADMIN"], drop: ["ALL"] };
+    expect(secure({}, { privileged: true, readOnlyRootFilesystem: true, capabilities })).toMatchObject({
+      privileged: true,
+      readonlyRootfs: true,
+      capabilities: { addCapabilities: ["NET_ADMIN"], dropCapabilities: ["ALL"] },
+    });
+  });
+
+  test("a sandbox is privileged if one of its containers is, and runs as the pod's user; a group alone is not passed", () => {
+    const privileged = container({ securityContext: { privileged: true } });
+    expect(sandboxSecurity(specOf(container()))).toMatchObject({ privileged: false });
+    expect(sandboxSecurity(specOf(container(), privileged))).toMatchObject({ privileged: true });
+    expect(sandboxSecurity({ ...specOf(container()), initContainers: [privileged] })).toMatchObject({
+      privileged: true,
+    });
+    const users = (context: NonNullable<PodSpec["securityContext"]>) => {
+      const { runAsUser, runAsGroup } = sandboxSecurity({ ...specOf(container()), securityContext: context });
+      return [runAsUser, runAsGroup].map((id) => id && Number(id.value));
+    };
+    expect(users({ runAsUser: 5, runAsGroup: 6 })).toEqual([5, 6]);
+    expect(users({ runAsGroup: 6 })).toEqual([undefined, undefined]);
+  });
+
+  test("supplementary groups are merged with those of the image, unless the policy is Strict", () => {
+    const { Merge, Strict } = runtime.v1.SupplementalGroupsPolicy;
+    expect(secure({}, {})).toMatchObject({ supplementalGroupsPolicy: Merge });
+    expect(secure({ supplementalGroupsPolicy: "Strict" }, {})).toMatchObject({ supplementalGroupsPolicy: Strict });
+  });
+
+  test("AppArmor profiles: the container's, or the pod's, or none", () => {
+    const { ProfileType } = runtime.v1.SecurityProfile;
+    const local = { appArmorProfile: { type: "Localhost", localhostProfile: "mine" } };
+    const applied = { profileType: ProfileType.Localhost, localhostRef: "mine" };
+    expect(secure(local, {})).toMatchObject({ apparmor: applied });
+    expect(secure({ appArmorProfile: { type: "Unconfined" } }, local)).toMatchObject({ apparmor: applied });
+    expect(secure({}, {})).not.toHaveProperty("apparmor");
   });
 
   test("runAsNonRoot rejects root, an image that runs as root, and a user name", () => {
