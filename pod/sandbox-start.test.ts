@@ -2,7 +2,8 @@
 
 import { readFile, rm } from "node:fs/promises";
 import { join } from "node:path";
-import { describe, expect, test } from "vitest";
+import { describe, expect, test, vi } from "vitest";
+import { ownHost } from "../native/index.ts";
 import { limits } from "./environment.ts";
 import { holdTime, pass, until } from "./testing/clock.ts";
 import { sandboxConfig } from "./testing/configs.ts";
@@ -10,8 +11,23 @@ import { breakDisk, never, recordEvents, runPod, useNode } from "./testing/node.
 import { expectNothingLeft } from "./testing/truth.ts";
 
 const everything = { labels: new Map() };
+const config = sandboxConfig("p");
+const namespaces = { ...config.security.namespaces, network: "node" } as const;
+const onHost = { ...config, security: { ...config.security, namespaces } };
 const node = useNode();
 holdTime();
+
+/** Holds the next write to disk back. */
+function holdWrite() {
+  const [arrival, answer] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()];
+  const { changeFiles } = ownHost();
+  vi.spyOn(ownHost(), "changeFiles").mockImplementationOnce(async (steps) => {
+    arrival.resolve();
+    await answer.promise;
+    await changeFiles(steps);
+  });
+  return { arrived: arrival.promise, release: answer.resolve };
+}
 
 test("starts a pod that is recorded, has an address, and is announced once", async () => {
   const pods = await node().start();
@@ -62,12 +78,6 @@ test("network sysctls are set again once the network is attached, those of an in
 test("a pod with host networking attaches no network, and does not need the network to be ready", async () => {
   node().network.status = { ready: false, reason: "NetworkPluginNotReady", message: "no configuration" };
   const pods = await node().start();
-  const config = sandboxConfig("p");
-  const { security } = config;
-  const onHost = {
-    ...config,
-    security: { ...security, namespaces: { ...security.namespaces, network: "node" } },
-  } as const;
   const id = await pods.runSandbox(onHost, "", never);
   expect(pods.sandbox(id)).toMatchObject({ state: "ready", ips: [], netnsPath: "" });
   expect(node().script.calls()).not.toContain("network attach");
@@ -222,6 +232,35 @@ describe("a step that hangs", () => {
     await expect(running).rejects.toMatchObject({ name: "stepDeadline", code: "DeadlineExceeded" });
     await expectNothingLeft(node());
     await runPod(pods);
+  });
+
+  test("the disk: after the limit of the whole start, no monitor is started", async () => {
+    const pods = await node().start();
+    const written = holdWrite();
+    const running = pods.runSandbox(onHost, "", never);
+    running.catch(() => undefined);
+    await written.arrived;
+    await pass(limits.sandboxStart);
+    written.release();
+    await expect(running).rejects.toMatchObject({ name: "stepDeadline", code: "DeadlineExceeded" });
+    expect(node().script.calls()).not.toContain("monitor spawn");
+    await expectNothingLeft(node());
+  });
+
+  test("the disk, and then the monitor: a pod that took longer than the whole limit is undone, not ready", async () => {
+    const pods = await node().start();
+    const written = holdWrite();
+    const spawning = node().script.hold("monitor spawn");
+    const running = pods.runSandbox(onHost, "", never);
+    running.catch(() => undefined);
+    await written.arrived;
+    await pass(limits.sandboxStart - 1_000);
+    written.release();
+    await spawning.arrived;
+    await pass(1_000);
+    spawning.release();
+    await expect(running).rejects.toMatchObject({ name: "stepDeadline", code: "DeadlineExceeded" });
+    await expectNothingLeft(node());
   });
 
   test("an undo: it times out, is reported, and does not block the others", async () => {
