@@ -252,9 +252,12 @@ describe.each(builds)("mounts, $build build", ({ program }) => {
 
   describe("/dev", () => {
     test("has the default nodes and links, and the spec's devices with owner and mode", async () => {
-      const devices = [{ path: "/dev/net/tun", type: "c", major: 10, minor: 200, fileMode: 0o640, uid: 7, gid: 8 }];
+      const devices = [
+        { path: "/dev/net/tun", type: "c", major: 10, minor: 200, fileMode: 0o640, uid: 7, gid: 8 },
+        { path: "/dev/disk", type: "b", major: 259, minor: 300, fileMode: 0o660, uid: 0, gid: 6 },
+      ];
       const text = await pod.shell(
-        "cd /dev; stat -c '%n %F %t:%T %a %u:%g' null zero full random urandom tty net/tun; for l in ptmx fd stdin stdout stderr; do readlink $l; done",
+        "cd /dev; stat -c '%n %F %t:%T %a %u:%g' null zero full random urandom tty net/tun disk; for l in ptmx fd stdin stdout stderr; do readlink $l; done",
         { linux: { devices } },
       );
       expect(text.trim().split("\n")).toEqual([
@@ -265,6 +268,7 @@ describe.each(builds)("mounts, $build build", ({ program }) => {
         "urandom character special file 1:9 666 0:0",
         "tty character special file 5:0 666 0:0",
         "net/tun character special file a:c8 640 7:8",
+        "disk block special file 103:12c 660 0:6",
         "pts/ptmx",
         "/proc/self/fd",
         "/proc/self/fd/0",
