@@ -1,7 +1,9 @@
 // Probes over HTTP and TCP against servers of this test; exec probes are tested in pod-worker.test.ts.
 
+import { execFileSync } from "node:child_process";
 import { once } from "node:events";
 import { createServer, type RequestListener } from "node:http";
+import { createServer as createTlsServer } from "node:https";
 import { type AddressInfo, createServer as createTcpServer } from "node:net";
 import { afterEach, expect, test } from "vitest";
 import { probe } from "./probes.ts";
@@ -107,12 +109,39 @@ test("HTTP: a server that does not respond, and one whose response never ends", 
   expect(await ask({ httpGet: { port: endless } })).toMatchObject({ healthy: true });
 });
 
+test("HTTP: a path without a slash, a header that replaces a default one, another host, and a certificate that is not verified", async () => {
+  const seen: unknown[] = [];
+  const port = await http(({ url, headers }, response) => {
+    seen.push(url, headers["user-agent"], headers.accept);
+    response.end();
+  });
+  const httpHeaders = [
+    { name: "user-agent", value: "mine" },
+    { name: "ACCEPT", value: "text/plain" },
+  ];
+  expect(await ask({ httpGet: { port: String(port), path: "a", httpHeaders } })).toMatchObject({ healthy: true });
+  expect(seen).toEqual(["/a", "mine", "text/plain"]);
+  // Nothing listens on the other addresses of loopback.
+  expect(await ask({ httpGet: { port, host: "127.0.0.2" } })).toMatchObject({ healthy: false });
+  const server = createTlsServer(selfSigned(), (_, response) => response.end()).listen(0, "127.0.0.1");
+  open.push(server);
+  await once(server, "listening");
+  expect(await ask({ httpGet: { port: portOf(server.address()), scheme: "HTTPS" } })).toMatchObject({ healthy: true });
+});
+
+function selfSigned(): { readonly key: string; readonly cert: string } {
+  const args = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN=a -keyout - -out -";
+  const both = execFileSync("openssl", args.split(" "), { encoding: "utf8", stdio: ["ignore", "pipe", "ignore"] });
+  return { key: both, cert: both };
+}
+
 test("TCP: an open port and a closed one", async () => {
   const server = createTcpServer().listen(0, "127.0.0.1");
   open.push(server);
   await once(server, "listening");
   const port = portOf(server.address());
   expect(await ask({ tcpSocket: { port } })).toMatchObject({ healthy: true });
+  expect(await ask({ tcpSocket: { port, host: "127.0.0.2" } })).toMatchObject({ healthy: false });
   server.close();
   await once(server, "close");
   expect(await ask({ tcpSocket: { port } })).toMatchObject({
