@@ -1,12 +1,10 @@
-// A pod's CRI configuration: environment, resources, users, names.
+// A pod's CRI configuration: environment, resources, users, and the complete one of a sandbox and a container.
 
-import { mkdtemp, rm, writeFile } from "node:fs/promises";
-import { tmpdir, totalmem } from "node:os";
-import { join } from "node:path";
+import { totalmem } from "node:os";
 import { describe, expect, test } from "vitest";
 import { runtime } from "../api/generated/messages.js";
 import { environmentOf, expand } from "./environment.ts";
-import { dnsConfig, hostsFile, parseResolvConf } from "./name-files.ts";
+import { containerConfig, hostnameOf, sandboxConfig } from "./pod-config.ts";
 import { amounts, containerResources, podResources, qosClass, quantity } from "./resources.ts";
 import { containerSecurity, sandboxSecurity } from "./security.ts";
 import type { Container, PodSpec } from "./supported.ts";
@@ -263,56 +261,89 @@ describe("users and profiles", () => {
   });
 });
 
-describe("names", () => {
-  test("resolv.conf as the kubelet reads it", () => {
-    const text =
-      "# nameserver 1.1.1.1\nnameserver 9.9.9.9 ; x\ndomain old\nsearch a.example b.example\noptions ndots:5 rotate\n";
-    expect(parseResolvConf(text)).toEqual({
-      servers: ["9.9.9.9"],
-      searches: ["a.example", "b.example"],
-      options: ["ndots:5", "rotate"],
-    });
-  });
+describe("the configuration", () => {
+  const pod = { namespace: "n", name: "p", uid: "u", workload: "Pod n/p", run: "r", directory: "/play/p" };
+  const facts = { name: "p", namespace: "n", uid: "u", nodeName: "node", podIps: [], hostIps: [] };
+  const template = { labels: { app: "web", "io.kubernetes.pod.name": "forged" }, annotations: { note: "kept" } };
+  const ours = {
+    "io.kubernetes.pod.name": "p",
+    "io.kubernetes.pod.namespace": "n",
+    "io.kubernetes.pod.uid": "u",
+    "io.keelson.play.workload": "Pod n/p",
+    "io.keelson.play.run": "r",
+  };
 
-  test("dnsPolicy None uses only dnsConfig", async () => {
+  test("of a sandbox has the pod's labels, but not in place of its own, and its sysctls, limits and ports", async () => {
+    const ports = [{ containerPort: 53, hostPort: 5353, protocol: "UDP", hostIP: "127.0.0.1" }, { containerPort: 1 }];
+    const sidecar = container({ restartPolicy: "Always", ports: [{ containerPort: 80, hostPort: 8080 }] });
     const spec = {
-      ...specOf(container()),
-      dnsPolicy: "None",
-      dnsConfig: {
-        nameservers: ["10.0.0.1"],
-        searches: ["x"],
-        options: [{ name: "ndots", value: "2" }, { name: "edns0" }],
-      },
+      ...specOf(container({ ...limits("1", "1Mi"), ports })),
+      initContainers: [sidecar, container({ ports: [{ containerPort: 2, hostPort: 2 }] })],
+      securityContext: { sysctls: [{ name: "net.core.somaxconn", value: "9" }] },
     };
-    expect(await dnsConfig(spec)).toEqual({ servers: ["10.0.0.1"], searches: ["x"], options: ["ndots:2", "edns0"] });
+    const { Protocol } = runtime.v1;
+    const config = await sandboxConfig(pod, { ...template, spec }, 3);
+    expect(config).toMatchObject({
+      metadata: { name: "p", uid: "u", namespace: "n", attempt: 3 },
+      hostname: "p",
+      logDirectory: "/play/p/logs",
+      labels: { app: "web", ...ours },
+      annotations: { note: "kept" },
+      portMappings: [
+        { containerPort: 80, hostPort: 8080, hostIp: "", protocol: Protocol.TCP },
+        { containerPort: 53, hostPort: 5353, hostIp: "127.0.0.1", protocol: Protocol.UDP },
+      ],
+      linux: { sysctls: { "net.core.somaxconn": "9" } },
+    });
+    expect(Number(config.linux?.resources?.memoryLimitInBytes)).toBe(1 << 20);
+    const onHost = await sandboxConfig(pod, { ...template, spec: { ...spec, hostNetwork: true } }, 0);
+    expect(onHost).toMatchObject({ hostname: "", portMappings: [] });
   });
 
-  test("if systemd-resolved answers on the host's loopback, its upstream servers are used", async () => {
-    const directory = await mkdtemp(join(tmpdir(), "keelson-names-"));
-    const host = { own: join(directory, "resolv.conf"), behindStub: join(directory, "behind.conf") };
-    const spec = specOf(container());
-    try {
-      await writeFile(host.own, "nameserver 127.0.0.53\noptions edns0 trust-ad\nsearch lan\n");
-      expect(await dnsConfig(spec, host)).toMatchObject({ servers: ["127.0.0.53"], searches: ["lan"] });
-      await writeFile(host.behindStub, "nameserver 192.0.2.1\nnameserver 192.0.2.2\nsearch lan\n");
-      expect(await dnsConfig(spec, host)).toEqual({
-        servers: ["192.0.2.1", "192.0.2.2"],
-        searches: ["lan"],
-        options: [],
+  test("has a host name of at most 63 characters, which does not end with a hyphen or a dot", () => {
+    const name = `${"a".repeat(61)}-.b`;
+    expect(hostnameOf({ ...pod, name }, specOf(container()))).toBe("a".repeat(61));
+    expect(hostnameOf(pod, { ...specOf(container()), hostname: "own" })).toBe("own");
+  });
+
+  test("of a container has its command with variables, its streams and /etc/hosts, unless a volume is mounted there", () => {
+    const configOf = (more: Partial<Container>) =>
+      containerConfig({
+        pod,
+        spec: specOf(container()),
+        container: container(more),
+        restartCount: 2,
+        environment: { facts, template, manifest: { configMaps: new Map(), secrets: new Map() } },
+        volumes: new Map([["v", { kind: "host", path: "/v", readOnly: false, isPodsOwn: true }]]),
+        hostsFile: "/play/p/etc-hosts",
+        imageOf: (reference) => `id of ${reference}`,
+        imageUser: { uid: 0, username: "" },
       });
-      const onHost = { ...spec, hostNetwork: true };
-      expect(await dnsConfig(onHost, host)).toMatchObject({ servers: ["127.0.0.53"] });
-      await writeFile(host.own, "nameserver 127.0.0.1\nnameserver 192.0.2.9\n");
-      expect(await dnsConfig(spec, host)).toMatchObject({ servers: ["127.0.0.1", "192.0.2.9"] });
-    } finally {
-      await rm(directory, { recursive: true });
-    }
-  });
-
-  test("/etc/hosts has the pod's addresses and its aliases", async () => {
-    const spec = { ...specOf(container()), hostAliases: [{ ip: "192.0.2.9", hostnames: ["a", "b"] }] };
-    const lines = (await hostsFile(spec, "web", ["10.0.0.7"])).split("\n");
-    expect(lines).toContain("10.0.0.7\tweb");
-    expect(lines).toContain("192.0.2.9\ta\tb");
+    const own = {
+      command: ["$(A)", "$(B)"],
+      args: ["$(A)"],
+      workingDir: "/w",
+      stdin: true,
+      stdinOnce: true,
+      tty: true,
+    };
+    expect(configOf({ ...own, env: [{ name: "A", value: "one" }] })).toMatchObject({
+      metadata: { name: "app", attempt: 2 },
+      image: { image: "id of x", userSpecifiedImage: "x" },
+      command: ["one", "$(B)"],
+      args: ["one"],
+      workingDir: "/w",
+      envs: [{ key: "A", value: Buffer.from("one") }],
+      mounts: [{ containerPath: "/etc/hosts", hostPath: "/play/p/etc-hosts" }],
+      labels: { ...ours, "io.kubernetes.container.name": "app" },
+      annotations: { "io.kubernetes.container.restartCount": "2" },
+      logPath: "app/2.log",
+      stdin: true,
+      stdinOnce: true,
+      tty: true,
+    });
+    expect(configOf({})).toMatchObject({ stdin: false, stdinOnce: false, tty: false });
+    const { mounts } = configOf({ volumeMounts: [{ name: "v", mountPath: "/etc/hosts" }] });
+    expect(mounts?.map(({ hostPath }) => hostPath)).toEqual(["/v"]);
   });
 });
