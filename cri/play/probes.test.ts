@@ -135,6 +135,17 @@ function selfSigned(): { readonly key: string; readonly cert: string } {
   return { key: both, cert: both };
 }
 
+test("HTTP: a path that looks like another host's is requested from the pod", async () => {
+  const seen: unknown[] = [];
+  const port = await http(({ url }, response) => {
+    seen.push(url);
+    response.end();
+  });
+  for (const path of ["//127.0.0.2/a", "http://127.0.0.2/b"])
+    expect(await ask({ httpGet: { port, path } }), path).toMatchObject({ healthy: true });
+  expect(seen).toEqual(["//127.0.0.2/a", "/http://127.0.0.2/b"]);
+});
+
 test("TCP: an open port and a closed one", async () => {
   const server = createTcpServer().listen(0, "127.0.0.1");
   open.push(server);

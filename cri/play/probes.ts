@@ -151,7 +151,8 @@ async function askHttp(
 ): Promise<Answer> {
   const authority = formatHostAndPort({ host: host ?? target.podIp, port: portOf(port, target) });
   await using dispatcher = closing(new Agent({ connect: { rejectUnauthorized: false } }));
-  let url = new URL(path.startsWith("/") ? path : `/${path}`, `${scheme.toLowerCase()}://${authority}`);
+  // Not resolved as a reference: //host/path would be on that host.
+  let url = new URL(`${scheme.toLowerCase()}://${authority}${path.startsWith("/") ? "" : "/"}${path}`);
   // A repeated header name overrides the earlier one.
   const headers = Object.fromEntries(
     [{ name: "User-Agent", value: "kube-probe/keelson" }, { name: "Accept", value: "*/*" }, ...httpHeaders].map(
