@@ -14,6 +14,9 @@ export interface Act {
   readonly startError?: string;
   /** Duration of its start. */
   readonly startMs?: number;
+  /** The exit code and duration of its stop. */
+  readonly stopExit?: number;
+  readonly stopMs?: number;
   /** The result of execSync in it; Infinity hangs until the deadline. */
   readonly execExit?: number;
 }
@@ -151,7 +154,9 @@ export class ScriptedCri {
     stopContainer: async ({ containerId, timeout }) => {
       const container = this.#container(containerId);
       this.#called(`stop ${container.name} ${timeout}`);
-      this.#exit(container, 143);
+      const { stopExit = 143, stopMs = 0 } = container.act;
+      if (stopMs > 0 && Number(timeout) > 0) await new Promise((resolve) => setTimeout(resolve, stopMs));
+      this.#exit(container, stopExit);
       return new v1.StopContainerResponse({});
     },
     removeContainer: async ({ containerId }) => {

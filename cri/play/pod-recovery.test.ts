@@ -1,0 +1,105 @@
+// Pods whose sandbox, containers or pods before them were lost or failed: what is run again, and what is removed.
+
+import { describe, expect, test, vi } from "vitest";
+import { container, holdTime, phases, start, turn } from "./testing/started-workload.ts";
+
+// Real file operations would take real time, which the fake clock does not advance.
+vi.mock("node:fs/promises", async (importOriginal) => ({
+  ...(await importOriginal<typeof import("node:fs/promises")>()),
+  mkdir: async () => undefined,
+  readFile: async () => "",
+  rm: async () => undefined,
+  stat: async () => ({ size: 0 }),
+  writeFile: async () => undefined,
+}));
+
+holdTime();
+
+const exec = { command: ["x"] };
+
+describe("a lost sandbox", () => {
+  test("is stopped and removed before the next one; of a pod with OnFailure, only unfinished containers run again", async () => {
+    const spec = { restartPolicy: "OnFailure", containers: ["done", "failing", "app"].map((name) => container(name)) };
+    const fails = { exitAfterMs: 10, exitCode: 1 };
+    const { server, run } = start(spec, { done: [{ exitAfterMs: 10 }], failing: [fails, fails, fails] });
+    await turn(() => server.order.includes("start app") && server.times("start failing").length === 2);
+    server.loseSandboxes();
+    await turn(() => server.times("start app").length === 2 && server.times("start failing").length === 3);
+    const after = server.order.slice(server.order.indexOf("stop sandbox"));
+    expect(after.slice(0, 3)).toEqual(["stop sandbox", "remove sandbox", "sandbox"]);
+    expect(server.times("start done")).toHaveLength(1);
+    expect(server.sandboxes.size).toBe(1);
+    run.end();
+  });
+
+  test("ends a pod that is never restarted as failed", async () => {
+    const { server, run, isOver } = start({ restartPolicy: "Never", containers: [container("app")] }, {});
+    await turn(() => server.order.includes("start app"));
+    server.loseSandboxes();
+    await turn(isOver, 60);
+    expect(phases(run)).toEqual(["Failed SandboxLost"]);
+    expect(server.times("sandbox")).toHaveLength(1);
+  });
+});
+
+test("a restarted container replaces the dead one on the server", async () => {
+  const { server, run } = start({ containers: [container("app")] }, { app: [{ exitAfterMs: 10, exitCode: 1 }, {}] });
+  await turn(() => server.times("start app").length === 2);
+  expect([...server.containers.values()].map(({ name }) => name)).toEqual(["app"]);
+  run.end();
+});
+
+test("a container that a liveness probe stopped runs again under OnFailure even if it exited with 0", async () => {
+  const livenessProbe = { exec, periodSeconds: 1, failureThreshold: 1 };
+  const spec = {
+    restartPolicy: "OnFailure",
+    terminationGracePeriodSeconds: 9,
+    containers: [container("app", { livenessProbe })],
+  };
+  const { server, run } = start(spec, { app: [{ execExit: 1, stopExit: 0 }, {}] });
+  await turn(() => server.times("start app").length === 2, 60);
+  expect(server.order).toContain("stop app 9");
+  run.end();
+});
+
+test("the second signal stops containers without a grace period", async () => {
+  const { server, run, isOver } = start({ containers: [container("app")] }, { app: [{ stopMs: 20_000 }] });
+  await turn(() => server.order.includes("start app"));
+  run.end();
+  await turn(() => server.order.includes("stop app 30"), 5);
+  run.hurry();
+  await turn(isOver, 25);
+  expect(server.order).toContain("stop app 0");
+});
+
+describe("a Job", () => {
+  const spec = { restartPolicy: "Never", containers: [container("app")] };
+  const fails = { exitAfterMs: 10, exitCode: 1 };
+
+  test("removes each failed pod before the next, which starts at most 6 minutes later", async () => {
+    const { server, run, isOver } = start(spec, { app: [fails] }, { kind: "Job", backoffLimit: 7 });
+    await turn(isOver, 7200);
+    const times = server.times("sandbox");
+    const waits = times.slice(1).map((time, index) => Math.round((time - (times[index] ?? 0)) / 10) * 10);
+    expect(waits).toEqual([10, 20, 40, 80, 160, 320, 360]);
+    expect(server.times("remove sandbox")).toHaveLength(7);
+    expect(run.pods.size).toBe(1);
+  });
+
+  test("fails when its activeDeadlineSeconds have passed", async () => {
+    const more = { kind: "Job", activeDeadlineSeconds: 20 } as const;
+    const { server, run, lines, isOver } = start(spec, {}, more);
+    await turn(isOver, 60);
+    expect(run.outcome).toBe("Failed");
+    expect(server.times("stop app 30")[0]).toBeCloseTo(20, 0);
+    expect(lines).toContain("Job default/p: Failed (DeadlineExceeded)");
+  });
+
+  test("whose pod is waiting for the next attempt fails at its deadline too", async () => {
+    const more = { kind: "Job", activeDeadlineSeconds: 5, backoffLimit: 6 } as const;
+    const { server, run, isOver } = start(spec, { app: [fails] }, more);
+    await turn(isOver, 60);
+    expect(run.outcome).toBe("Failed");
+    expect(server.times("sandbox")).toHaveLength(1);
+  });
+});
