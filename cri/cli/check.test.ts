@@ -1,8 +1,9 @@
 // `keelson check` on this machine, and with the properties of hosts that cannot run pods.
 
 import { execFile } from "node:child_process";
+import { createHash } from "node:crypto";
 import { existsSync } from "node:fs";
-import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { promisify } from "node:util";
@@ -54,7 +55,9 @@ test("names the plugins, the pod and possible leftovers of an abandoned teardown
   for (const named of ["default/web-0", "f00d", "portmap", "given up", "It said no.", "eth0", "10.9.9.9", "rules"])
     expect(finding.detail).toContain(named);
   expect(finding.remedy).toContain("/var/lib/keelson/cni/f00d.json");
-  expect(checkLeftovers([{ ...leftover, givenUp: false }]).detail).toContain("is retried");
+  const retried = checkLeftovers([{ ...leftover, givenUp: false }]);
+  expect(retried.detail).toContain("is retried");
+  expect(retried.remedy).toContain("keelson serve retries");
 });
 
 test.each(["fowner", "setfcap"])("names the capability %s if root does not have it", async (name) => {
@@ -84,10 +87,44 @@ test("reports what fails on a host that cannot run pods", () => {
   expect(checkKernel("6.6.60")).toMatchObject({ verdict: "warn" });
   expect(checkKernel("6.7.0")).toMatchObject({ verdict: "ok" });
   expect(checkSystemCalls("0 T __x64_sys_openat2\n")).toMatchObject({ detail: expect.stringContaining("clone3") });
+  expect(checkSystemCalls("0 T __x64_sys_clone3_old\n")).toMatchObject({ detail: expect.stringContaining("clone3") });
   expect(checkSelinux({ kind: "off" })).toMatchObject({ verdict: "ok", detail: "not active" });
   expect(checkSelinux({ kind: "unlabelled", reason: "there is no file" })).toMatchObject({ verdict: "warn" });
   expect(checkOverlay("nodev\ttmpfs\n", "/root", undefined)).toMatchObject({ verdict: "fail" });
   expect(checkNamespaces(["mnt", "pid", "net", "ipc", "uts"])).toMatchObject({ verdict: "warn" });
+});
+
+test("names the missing plugin, the refused runtime, and the record of a newer keelson", async () => {
+  const file = join(directory, "config.toml");
+  const [conf, state] = [join(directory, "net.d"), join(directory, "root/state")];
+  await mkdir(conf);
+  await mkdir(state, { recursive: true });
+  const network = { cniVersion: "1.0.0", name: "lab", plugins: [{ type: "no-such-plugin" }] };
+  await writeFile(join(conf, "10.conflist"), JSON.stringify(network));
+  const body = JSON.stringify({ kind: "sandbox" });
+  const sha256 = createHash("sha256").update(body).digest("hex");
+  await writeFile(join(state, `${"a".repeat(64)}.json`), `${JSON.stringify({ version: 99, sha256, body })}\n`);
+  const runtime = join(directory, "runc");
+  await writeFile(runtime, "#!/bin/sh\necho runc version 1.1.5\n", { mode: 0o755 });
+  const lines = [
+    `root = "${directory}/root"`,
+    `cni.conf_dir = "${conf}"`,
+    `[runtime.handlers.old]`,
+    `binary = "${runtime}"`,
+  ];
+  await writeFile(file, lines.join("\n"));
+  const { code, stdout } = await execute(program, ["check", "--config", file]).catch((error) => error);
+  expect(stdout).toMatch(/^fail +network +lab needs no-such-plugin, not found in .*\n +→ Install the plugins/m);
+  expect(stdout).toMatch(/^fail +handlers +The runtime handler old is refused: .* is runc 1\.1\.5/m);
+  expect(stdout).toMatch(/^warn +records +1 of pods and containers .*a newer keelson wrote it.*\n +→ .*upgrade again/m);
+  expect(code).toBe(1);
+});
+
+test("names a default handler that is not configured", async () => {
+  const file = join(directory, "default.toml");
+  await writeFile(file, 'runtime.default_handler = "kata"');
+  const { stdout } = await execute(program, ["check", "--config", file]).catch((error) => error);
+  expect(stdout).toMatch(/^fail +handlers +the default handler kata is not configured\n +→ Add it/m);
 });
 
 test("names the shared library that a native program needs and that is not installed", async () => {
