@@ -49,6 +49,35 @@ test("a restarted container replaces the dead one on the server", async () => {
   run.end();
 });
 
+test("a container that runs although the answer to its start was lost is not started again", async () => {
+  const { server, run, lines } = start({ containers: [container("app")] }, { app: [{ answerLost: true }] });
+  await turn(() => lines.some((line) => line.includes("app: started")), 5);
+  await vi.advanceTimersByTimeAsync(60_000);
+  expect(server.times("start app")).toHaveLength(1);
+  run.end();
+});
+
+test("a container that cannot start has the exit code that the server gives it", async () => {
+  const spec = { restartPolicy: "Never", containers: [container("app")] };
+  const { run, isOver } = start(spec, { app: [{ startError: "no such file" }] });
+  await turn(isOver, 5);
+  expect([...run.pods].flatMap(({ workers }) => workers.map(({ exit }) => exit))).toMatchObject([
+    { exitCode: 127, reason: "StartError: no such file" },
+  ]);
+});
+
+test("a container that someone else removed counts as killed, and runs again under OnFailure", async () => {
+  const spec = { restartPolicy: "OnFailure", containers: [container("app")] };
+  const { server, run } = start(spec, {});
+  await turn(() => server.order.includes("start app"));
+  server.containers.clear();
+  await turn(() => server.times("start app").length === 2, 60);
+  expect([...run.pods].flatMap(({ workers }) => workers.map(({ exit }) => exit))).toMatchObject([
+    { exitCode: 137, reason: "ContainerStatusUnknown" },
+  ]);
+  run.end();
+});
+
 test("a container that a liveness probe stopped runs again under OnFailure even if it exited with 0", async () => {
   const livenessProbe = { exec, periodSeconds: 1, failureThreshold: 1 };
   const spec = {

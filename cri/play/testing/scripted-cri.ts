@@ -12,6 +12,8 @@ export interface Act {
   readonly exitAfterMs?: number;
   readonly exitCode?: number;
   readonly startError?: string;
+  /** It starts, but the answer is lost. */
+  readonly answerLost?: boolean;
   /** Duration of its start. */
   readonly startMs?: number;
   /** The exit code and duration of its stop. */
@@ -148,6 +150,7 @@ export class ScriptedCri {
         throw new ServerError(status.INTERNAL, startError);
       }
       container.state = CONTAINER_RUNNING;
+      if (container.act.answerLost) throw new ServerError(status.UNAVAILABLE, "Connection dropped");
       if (exitAfterMs !== undefined) setTimeout(() => this.#exit(container, exitCode), exitAfterMs);
       return new v1.StartContainerResponse({});
     },
