@@ -101,6 +101,36 @@ test("the second signal stops containers without a grace period", async () => {
   expect(server.order).toContain("stop app 0");
 });
 
+test("sidecars stop in what is left of the grace period, at least 2 s, or without one after the second signal", async () => {
+  const side = container("side", { restartPolicy: "Always" });
+  for (const [stopMs, hurries, stop] of [
+    [3000, false, "stop side 7"],
+    [9500, false, "stop side 2"],
+    [3000, true, "stop side 0"],
+  ] as const) {
+    const spec = { terminationGracePeriodSeconds: 10, initContainers: [side], containers: [container("app")] };
+    const { server, run, isOver } = start(spec, { app: [{ stopMs }] });
+    await turn(() => server.order.includes("start app"));
+    run.end();
+    await turn(() => server.order.includes("stop app 10"), 5);
+    if (hurries) run.hurry();
+    await turn(isOver, 25);
+    expect(server.order.filter((call) => call.startsWith("stop side")).at(-1)).toBe(stop);
+  }
+});
+
+test("only the pod's own sandboxes are removed, and it runs with its RuntimeClass", async () => {
+  const { server, run, isOver } = start({ runtimeClassName: "kata", containers: [container("app")] }, {});
+  const running = vi.spyOn(server.cri, "runPodSandbox");
+  server.sandboxes.set("foreign", { ready: true, config: { labels: { "io.kubernetes.pod.uid": "another" } } });
+  await turn(() => server.order.includes("start app"));
+  expect(running.mock.calls[0]?.[0].runtimeHandler).toBe("kata");
+  run.end();
+  await turn(isOver);
+  await run.remove();
+  expect([...server.sandboxes.keys()]).toEqual(["foreign"]);
+});
+
 describe("a Job", () => {
   const spec = { restartPolicy: "Never", containers: [container("app")] };
   const fails = { exitAfterMs: 10, exitCode: 1 };

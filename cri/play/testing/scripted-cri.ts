@@ -113,12 +113,14 @@ export class ScriptedCri {
       this.#answer();
       return new v1.PodSandboxStatusResponse({ status: { network: { ip: "10.0.0.7" } } });
     },
-    listPodSandbox: async () => {
+    listPodSandbox: async ({ filter }) => {
       this.#answer();
       const state = ({ ready }: { ready: boolean }) =>
         ready ? v1.PodSandboxState.SANDBOX_READY : v1.PodSandboxState.SANDBOX_NOTREADY;
       return new v1.ListPodSandboxResponse({
-        items: [...this.sandboxes].map(([id, each]) => ({ id, state: state(each) })),
+        items: [...this.sandboxes]
+          .filter(([, { config }]) => isSelected(config.labels, filter?.labelSelector))
+          .map(([id, each]) => ({ id, state: state(each) })),
       });
     },
     createContainer: async ({ podSandboxId, config }) => {
@@ -179,10 +181,12 @@ export class ScriptedCri {
       };
       return new v1.ContainerStatusResponse(response);
     },
-    listContainers: async () => {
+    listContainers: async ({ filter }) => {
       this.#answer();
       return new v1.ListContainersResponse({
-        containers: [...this.containers.values()].map(({ id, state }) => ({ id, state })),
+        containers: [...this.containers.values()]
+          .filter(({ config }) => isSelected(config.labels, filter?.labelSelector))
+          .map(({ id, state }) => ({ id, state })),
       });
     },
     reopenContainerLog: async () => new v1.ReopenContainerLogResponse({}),
@@ -236,4 +240,10 @@ export class ScriptedCri {
   #answer(): void {
     if (this.away) throw new ServerError(status.UNAVAILABLE, "No connection established");
   }
+}
+
+type Labels = { readonly [name: string]: string } | null | undefined;
+
+function isSelected(labels: Labels, selector: Labels): boolean {
+  return Object.entries(selector ?? {}).every(([name, value]) => labels?.[name] === value);
 }
