@@ -1,9 +1,11 @@
 // Volumes on the host: their content, mode and group, and the checks of host paths.
 
-import { mkdtemp, readFile, rm, stat, symlink, writeFile } from "node:fs/promises";
+import { execFileSync } from "node:child_process";
+import { mkdtemp, readFile, rm, stat, statfs, symlink, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { runtime } from "../api/generated/messages.js";
 import type { PodSpec } from "./supported.ts";
 import { mountsOf, type PreparedVolume, prepareVolumes } from "./volumes.ts";
 
@@ -19,13 +21,14 @@ afterEach(async () => {
 
 type Volume = NonNullable<PodSpec["volumes"]>[number];
 
+const files = new Map([
+  ["a", Buffer.from("one")],
+  ["b", Buffer.from([0, 255])],
+]);
+const values = { variables: files, files };
+const manifest = { configMaps: new Map([["n/c", values]]), secrets: new Map([["n/s", values]]) };
+
 async function prepare(volume: Omit<Volume, "name">, fsGroup?: number) {
-  const files = new Map([
-    ["a", Buffer.from("one")],
-    ["b", Buffer.from([0, 255])],
-  ]);
-  const values = { variables: files, files };
-  const manifest = { configMaps: new Map([["n/c", values]]), secrets: new Map([["n/s", values]]) };
   const spec = {
     containers: [],
     volumes: [{ name: "v", ...volume }],
@@ -77,6 +80,27 @@ test("an emptyDir is world-writable, and with fsGroup has the group and the setg
   expect([await mode(path), (await stat(path)).gid]).toEqual(["2777", 2000]);
 });
 
+test("an emptyDir in memory is a tmpfs of its size limit", async () => {
+  const { path } = await prepare({ emptyDir: { medium: "Memory", sizeLimit: "8Mi" } });
+  try {
+    const { type, bsize, blocks } = await statfs(path);
+    expect([type, bsize * blocks]).toEqual([0x01021994, 8 << 20]);
+    expect(await mode(path)).toBe("777");
+  } finally {
+    execFileSync("umount", ["--lazy", path]);
+  }
+});
+
+test("volumes that are prepared already are not prepared again, and an image's pull policy is kept", async () => {
+  const ready = { kind: "host", path: "/there", readOnly: false, isPodsOwn: true } as const;
+  const prepared = new Map<string, PreparedVolume>([["v", ready]]);
+  const image = { name: "i", image: { reference: "x:1", pullPolicy: "Never" } };
+  const options = { directory, namespace: "n", manifest, signal: new AbortController().signal };
+  await prepareVolumes({ containers: [], volumes: [{ name: "v", emptyDir: {} }, image] }, options, prepared);
+  expect(prepared.get("v")).toBe(ready);
+  expect(prepared.get("i")).toEqual({ kind: "image", reference: "x:1", pullPolicy: "Never" });
+});
+
 describe("a host path", () => {
   test.each([
     ["Directory", "it does not exist"],
@@ -116,7 +140,9 @@ describe("a host path", () => {
   });
 });
 
-test("mounts: read-only by volume or mount, relative target paths, subPath, and images", () => {
+const { PROPAGATION_PRIVATE, PROPAGATION_BIDIRECTIONAL, PROPAGATION_HOST_TO_CONTAINER } = runtime.v1.MountPropagation;
+
+test("mounts: propagation, read-only by volume or mount, relative target paths, subPath, and images", () => {
   const volumes = new Map([
     ["config", { kind: "host", path: "/c", readOnly: true, isPodsOwn: true }],
     ["data", { kind: "host", path: "/d", readOnly: false, isPodsOwn: false }],
@@ -127,12 +153,16 @@ test("mounts: read-only by volume or mount, relative target paths, subPath, and 
     mount("config", "/one", { subPath: "k" }),
     mount("data", "two"),
     mount("data", "/three", { readOnly: true, recursiveReadOnly: "Enabled" }),
+    mount("data", "/shared", { mountPropagation: "Bidirectional" }),
+    mount("data", "/below", { mountPropagation: "HostToContainer" }),
     mount("image", "/four", { subPath: "bin" }),
   ];
   expect(mountsOf({ name: "c", volumeMounts }, volumes, (reference) => `id of ${reference}`)).toMatchObject([
     { containerPath: "/one", hostPath: "/c/k", readonly: true, selinuxRelabel: true },
     { containerPath: "/two", hostPath: "/d", readonly: false, selinuxRelabel: false },
-    { containerPath: "/three", hostPath: "/d", readonly: true, recursiveReadOnly: true },
+    { containerPath: "/three", readonly: true, recursiveReadOnly: true, propagation: PROPAGATION_PRIVATE },
+    { containerPath: "/shared", propagation: PROPAGATION_BIDIRECTIONAL },
+    { containerPath: "/below", propagation: PROPAGATION_HOST_TO_CONTAINER },
     { containerPath: "/four", image: { image: "id of x:1" }, imageSubPath: "bin", readonly: true },
   ]);
 });
