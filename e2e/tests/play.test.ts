@@ -1,6 +1,6 @@
 // keelson play on a real node: invalid manifests, and plays that are interrupted in every way.
 
-import { rm } from "node:fs/promises";
+import { readdir, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { usePlays } from "../fixtures/plays.ts";
@@ -76,6 +76,9 @@ describe("a play is interrupted", () => {
     expect(await again.exit).toBe(1);
     expect(again.printed.stderr).toContain("Pod default/left is left over from a keelson play that was killed");
     expect((await node().client.listPodSandbox({})).items).toHaveLength(1);
+    // The running pod's volumes.
+    const volumes = join(node().directory, "root/play/default/Pod/left/left/volumes");
+    expect(await readdir(volumes)).toEqual(["m"]);
     const down = play("--down", file);
     expect(await down.exit, down.printed.stderr).toBe(0);
     await expectNothingLeft();
