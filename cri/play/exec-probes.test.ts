@@ -70,6 +70,16 @@ test("attempts begin after the initial delay, a period apart however long they t
   );
 });
 
+test("the initial delay counts from the container's start, also after a startup probe", async () => {
+  const startupProbe = { exec, periodSeconds: 10 };
+  const livenessProbe = { exec, initialDelaySeconds: 15, periodSeconds: 100 };
+  const readinessProbe = { exec, initialDelaySeconds: 5, periodSeconds: 100 };
+  const { seen } = start({ startupProbe, livenessProbe, readinessProbe }, [1, 0]);
+  await vi.advanceTimersByTimeAsync(60_000);
+  const inSeconds = seen.map((event) => event.replace(/\.\d+/, ""));
+  expect(inSeconds).toEqual(["0 exit 1", "10 exit 0", "10 started", "10 exit 0", "10 ready", "15 exit 0"]);
+});
+
 test("an attempt that the runtime could not make says nothing, a late one is a failure", async () => {
   const failed = (code: status) => new ServerError(code, "no");
   const livenessProbe = { exec, periodSeconds: 1, failureThreshold: 2 };

@@ -44,7 +44,7 @@ interface Answer {
   readonly detail: string;
 }
 
-/** Resolves when the container must be stopped because of a probe; rejects when the signal aborts. */
+/** Called when the container starts. Resolves when it must be stopped because of a probe; rejects when the signal aborts. */
 export async function probe(
   cri: Pick<Cri, "execSync">,
   target: ProbeTarget,
@@ -52,8 +52,9 @@ export async function probe(
   signal: AbortSignal,
 ): Promise<ProbeVerdict> {
   const { startupProbe, livenessProbe, readinessProbe } = target.container;
+  const started = performance.now();
   const rounds = async (spec: Probe, name: string, onTurn: (healthy: boolean) => boolean) =>
-    await askRepeatedly(spec, signal, onTurn, async () => {
+    await askRepeatedly(spec, started, signal, onTurn, async () => {
       const answer = await ask(cri, spec, target, signal);
       if (!answer.healthy) events.failed(name, answer.detail);
       return answer;
@@ -79,14 +80,18 @@ async function forever(signal: AbortSignal): Promise<never> {
   return await orAborted(Promise.withResolvers<never>().promise, signal);
 }
 
-/** Probes until `onTurn`, called after enough equal results in a row, returns false; returns the last state. */
+/**
+ * Probes until `onTurn`, called after enough equal results in a row, returns false; returns the last state. The initial
+ * delay counts from the container's start, as with a kubelet, and not from the end of the startup probe.
+ */
 async function askRepeatedly(
   { initialDelaySeconds = 0, periodSeconds = 10, successThreshold = 1, failureThreshold = 3 }: Probe,
+  started: number,
   signal: AbortSignal,
   onTurn: (healthy: boolean) => boolean,
   question: () => Promise<Answer>,
 ): Promise<boolean> {
-  await sleep(initialDelaySeconds * 1000, signal);
+  await sleep(started + initialDelaySeconds * 1000 - performance.now(), signal);
   let last: boolean | undefined;
   let inARow = 0;
   for (;;) {
