@@ -32,6 +32,8 @@ interface Trouble {
   on: boolean;
   /** The bytes that it sends until then. */
   bytes: Buffer;
+  /** What it waits for before it breaks; nothing when absent. */
+  until?: () => Promise<void>;
 }
 
 function breaking(trouble: Trouble): Interception {
@@ -41,9 +43,17 @@ function breaking(trouble: Trouble): Interception {
     const range = { "content-range": `bytes ${start}-${large.blob.length - 1}/${large.blob.length}` };
     response.writeHead(start > 0 ? 206 : 200, { "content-length": large.blob.length - start, ...(start > 0 && range) });
     // With a FIN: a reset would also discard data that the client has not read yet.
-    response.write(trouble.bytes.subarray(start, half), () => response.socket?.end());
+    response.write(trouble.bytes.subarray(start, half), async () => {
+      await trouble.until?.();
+      response.socket?.end();
+    });
     return true;
   };
+}
+
+/** Resolves when this many bytes of the image's layers have arrived. */
+async function arrived({ store }: TestStore, reference: string, bytes: number): Promise<void> {
+  while (((await store.transfer(reference))?.done ?? 0) < bytes) await sleep(5);
 }
 
 async function broken({ store }: TestStore, reference: string): Promise<void> {
@@ -96,8 +106,7 @@ test("a retry after the caller gave up past the last byte fetches nothing", asyn
   const reference = `${served.address}/left:1`;
   const left = opened.store.pull(reference, undefined, giveUp.signal);
   left.catch(() => undefined);
-  const whole = small.blob.length + large.blob.length;
-  while (((await opened.store.transfer(reference))?.done ?? 0) < whole) await sleep(5);
+  await arrived(opened, reference, small.blob.length + large.blob.length);
   giveUp.abort();
   await expect(left).rejects.toThrow();
   expect((await opened.store.pull(reference, undefined, never)).id).toBe(image.id);
@@ -109,13 +118,16 @@ test("a head with wrong bytes costs another fetch but does not fail the pull", a
   // The gzip header and the first blocks are correct, otherwise the unpacker would refuse it at once.
   const wrong = Buffer.from(large.blob);
   wrong.fill(0x5a, half - 200_000, half);
-  const trouble = { on: true, bytes: wrong };
+  const trouble: Trouble = { on: true, bytes: wrong };
   const served = await serve(breaking(trouble));
   served.add(image, "1");
-  await opened.store.pull(`${served.address}/wrong:1`, undefined, never).catch(() => undefined);
+  const reference = `${served.address}/wrong:1`;
+  // The wrong bytes come last: the end of the connection must not discard them.
+  trouble.until = async () => await arrived(opened, reference, small.blob.length + half);
+  await opened.store.pull(reference, undefined, never).catch(() => undefined);
   trouble.on = false;
   const before = served.seen(large.digest).length;
-  expect((await opened.store.pull(`${served.address}/wrong:1`, undefined, never)).id).toBe(image.id);
+  expect((await opened.store.pull(reference, undefined, never)).id).toBe(image.id);
   const ranges = served.seen(large.digest).map(({ headers }) => headers.range);
   expect(ranges.slice(before)).toEqual([expect.stringMatching(/^bytes=\d{5,}-\d+$/), undefined]);
 });
