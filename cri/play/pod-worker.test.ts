@@ -4,15 +4,9 @@ import { describe, expect, test, vi } from "vitest";
 import type { Act } from "./testing/scripted-cri.ts";
 import { container, holdTime, phases, start, turn } from "./testing/started-workload.ts";
 
-// Real file operations would take real time, which the fake clock does not advance.
-vi.mock("node:fs/promises", async (importOriginal) => ({
-  ...(await importOriginal<typeof import("node:fs/promises")>()),
-  mkdir: async () => undefined,
-  readFile: async () => "",
-  rm: async () => undefined,
-  stat: async () => ({ size: 0 }),
-  writeFile: async () => undefined,
-}));
+vi.mock("node:fs/promises", async (importOriginal) =>
+  (await import("./testing/fake-files.ts")).fakeFiles(importOriginal),
+);
 
 const day = 24 * 60 * 60;
 

@@ -323,3 +323,14 @@ export async function breakDisk(node: ScriptedNode): Promise<void> {
   await rm(node.stateDirectory, { recursive: true });
   await writeFile(node.stateDirectory, "");
 }
+
+/** Starts a container in a new pod, and holds the monitor's answer. */
+export async function holdStart(node: ScriptedNode, pods: NodePods) {
+  const id = await runPod(pods);
+  const c = await makeContainer(pods, id);
+  const start = node.script.hold("monitor start");
+  const starting = pods.startContainer(c, never);
+  starting.catch(() => undefined);
+  await start.arrived;
+  return { id, c, start, starting };
+}
