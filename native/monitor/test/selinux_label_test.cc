@@ -1,7 +1,7 @@
 // SELinux labels, from the daemon's files to the mount options.
 #include <string>
 
-#include "monitor/pod/sandbox.h"
+#include "monitor/pod/sandbox_spec.h"
 #include "monitor/setup/rootfs.h"
 #include "monitor/setup/spec.h"
 #include "monitor/test/unit_test.h"
